@@ -1,0 +1,162 @@
+"""Every option and environment variable of Windlass, in one table.
+
+A value is looked up when it is needed, in this order: argument, environment, project file (``windlass.json`` in the
+current folder or a parent), user file (``settings.json`` in the home), default. ``docs/settings.md`` is generated from
+``TABLE``; a variable that does not stand here does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional
+
+from windlass.errors import UserErrorException
+
+PROJECT_FILE = "windlass.json"
+USER_FILE = "settings.json"
+
+
+def _megabytes(text: str) -> int:
+    return int(float(text) * 1024 * 1024)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option: its name in files, its environment variable, how its text is read, its default."""
+
+    name: str
+    variable: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+
+
+TABLE = (
+    Setting("snapshot_max_mb", "WINDLASS_SNAPSHOT_MAX_MB", _megabytes, 300 * 1024 * 1024,
+            "Largest source folder that `submit` takes, in MB (after the ignore files)."),
+    Setting("server_idle_s", "WINDLASS_SERVER_IDLE_S", float, 600.0,
+            "Seconds without anything to do after which the background server stops."),
+    Setting("server_start_timeout_s", "WINDLASS_SERVER_START_TIMEOUT_S", float, 60.0,
+            "Seconds a client waits for the background server to come up."),
+    Setting("heartbeat_s", "WINDLASS_HEARTBEAT_S", float, 5.0,
+            "Seconds between two heartbeats of an agent."),
+    Setting("heartbeat_timeout_s", "WINDLASS_HEARTBEAT_TIMEOUT_S", float, 30.0,
+            "Seconds without a heartbeat after which a run is shown as NotResponding."),
+    Setting("stop_grace_s", "WINDLASS_STOP_GRACE_S", float, 10.0,
+            "Seconds between SIGTERM and SIGKILL when a run is canceled."),
+    Setting("local_slots", "WINDLASS_LOCAL_SLOTS", int, max(1, os.cpu_count() or 1),
+            "Runs that the target 'local' runs at once (default: the number of cores)."),
+    Setting("environment_ttl_s", "WINDLASS_ENVIRONMENT_TTL_S", float, 7 * 86400.0,
+            "Seconds for which a package list keeps the versions it was resolved to."),
+    Setting("environment_build_timeout_s", "WINDLASS_ENVIRONMENT_BUILD_TIMEOUT_S", float, 3600.0,
+            "Seconds after which an environment build is given up."),
+)  # fmt: skip
+_BY_NAME: Dict[str, Setting] = {setting.name: setting for setting in TABLE}
+
+# Where Windlass lies and what a job is told; these are no options, so no file can set them.
+HOME_VARIABLE = "WINDLASS_HOME"
+WORKSPACE_DIR_VARIABLE = "WINDLASS_WORKSPACE_DIR"
+SPOOL_DIR_VARIABLE = "WINDLASS_SPOOL_DIR"
+RUN_ID_VARIABLE = "AZUREML_RUN_ID"
+PLACES = {
+    HOME_VARIABLE: "Folder of everything local (default: the platform's user data folder, then `windlass`).",
+    WORKSPACE_DIR_VARIABLE: "Set for a job: the workspace folder its run belongs to.",
+    SPOOL_DIR_VARIABLE: "Set for a job: where its metric points are written.",
+    RUN_ID_VARIABLE: "Set for a job: the id of its run (v1's name).",
+}
+
+
+def get(name: str) -> Any:
+    """The value of a setting now.
+
+    Raises:
+        UserErrorException: the environment or a file holds a value that cannot be read.
+    """
+    setting = _BY_NAME[name]
+    text = os.environ.get(setting.variable)
+    if text is not None:
+        return _parse(setting, text, "environment variable %s" % setting.variable)
+    for path in (_project_file(), os.path.join(home(), USER_FILE)):
+        values = _read(path) if path else {}
+        if name in values:
+            return _parse(setting, str(values[name]), path or "")
+    return setting.default
+
+
+def home() -> str:
+    """Absolute path of the folder of everything local."""
+    given = os.environ.get(HOME_VARIABLE)
+    if given:
+        return os.path.abspath(os.path.expanduser(given))
+    if sys.platform == "win32":
+        return os.path.join(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local"), "windlass")
+    if sys.platform == "darwin":
+        return os.path.expanduser("~/Library/Application Support/windlass")
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "windlass")
+
+
+def runtime_dir() -> str:
+    """A folder with a short path for sockets whose own folder's path is too long for the kernel."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(base, "windlass") if base else "/tmp/windlass-%d" % os.getuid()
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What the agent told this process about the run it is part of."""
+
+    run_id: str
+    workspace_dir: str
+    spool_dir: str
+
+
+def job_context() -> Optional[JobContext]:
+    """The run this process is part of, or None outside a job."""
+    run_id, workspace = os.environ.get(RUN_ID_VARIABLE), os.environ.get(WORKSPACE_DIR_VARIABLE)
+    spool = os.environ.get(SPOOL_DIR_VARIABLE)
+    return JobContext(run_id, workspace, spool) if run_id and workspace and spool else None
+
+
+def child_environment(drop_prefixes: "tuple[str, ...]" = ()) -> Dict[str, str]:
+    """A copy of this process's environment for a child, without the variables that begin with a prefix."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(drop_prefixes)}
+
+
+def _parse(setting: Setting, text: str, where: str) -> Any:
+    try:
+        return setting.parse(text)
+    except ValueError as e:
+        raise UserErrorException(
+            "%s in %s is %r; it must be a number. %s" % (setting.name, where, text, setting.help)
+        ) from e
+
+
+def _project_file() -> Optional[str]:
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        return None
+    while True:
+        path = os.path.join(folder, PROJECT_FILE)
+        if os.path.isfile(path):
+            return path
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as f:
+            values = json.load(f)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as e:
+        raise UserErrorException("The settings file %s cannot be read: %s. Mend or delete it." % (path, e)) from e
+    if not isinstance(values, dict):
+        raise UserErrorException("The settings file %s must hold one JSON object of names and values." % path)
+    return values

@@ -1,0 +1,32 @@
+"""Dataclass to JSON-ready dictionary and back, without reflection on types (Python 3.7 cannot evaluate ours)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import fields, is_dataclass
+from typing import Any, Dict, Mapping, Type, TypeVar
+
+T = TypeVar("T")
+
+
+def to_wire(value: Any) -> Any:
+    """A copy of ``value`` made of dictionaries, lists, strings and numbers only."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_wire(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_wire(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_wire(item) for item in value]
+    return value
+
+
+def known_fields(cls: Type[T], data: Mapping[str, Any]) -> Dict[str, Any]:
+    """The entries of ``data`` that ``cls`` has a field for.
+
+    A newer peer may send fields that this version does not know; they are left out, which is what keeps the last
+    protocol version readable. Lists become tuples so that the frozen dataclasses stay hashable where they can be.
+    """
+    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in data.items() if key in names}

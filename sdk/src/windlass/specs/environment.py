@@ -1,0 +1,30 @@
+"""What a job's Python environment is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Tuple
+
+from windlass.specs._codec import known_fields
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Packages and interpreter of a job. Empty means: a bare environment of the default Python version."""
+
+    name: Optional[str] = None
+    python_version: Optional[str] = None
+    """Such as ``"3.9"`` or ``"3.9.18"``; None takes the default interpreter."""
+    pip_packages: Tuple[str, ...] = ()
+    """Requirements in pip's syntax, one each."""
+    conda_packages: Tuple[str, ...] = ()
+    """Conda match specifications, one each."""
+    user_managed: bool = False
+    """True: take ``interpreter`` as it is and install nothing."""
+    interpreter: Optional[str] = None
+    """Absolute path of the interpreter of a user-managed environment."""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> "EnvironmentSpec":
+        """The spec that ``to_wire`` made ``data`` from; unknown keys are left out."""
+        return cls(**known_fields(cls, data))

@@ -1,0 +1,65 @@
+"""What an agent is told to run on one node, and what it tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple
+
+from windlass.specs._codec import known_fields
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One node's part of one attempt at a run. An agent that is sent the same one twice starts it once."""
+
+    run_id: str
+    attempt: int
+    node: str
+    """Name of the node, such as ``cpucluster-0``."""
+    node_rank: int
+    script: str
+    arguments: Tuple[str, ...]
+    snapshot_id: str
+    python: str
+    """Absolute path of the interpreter."""
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    """The user's; they win over what the agent sets, but for the names Windlass itself needs."""
+    node_variables: Mapping[str, str] = field(default_factory=dict)
+    """The engine's, such as ``CUDA_VISIBLE_DEVICES`` or ``OMP_NUM_THREADS``; the user's win."""
+    process_count: int = 1
+    max_run_duration_s: Optional[int] = None
+    stop_grace_s: float = 10.0
+    """Between SIGTERM and SIGKILL when the run is canceled."""
+    experiment: str = ""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> "LaunchSpec":
+        """The spec that ``to_wire`` made ``data`` from; unknown keys are left out."""
+        return cls(**known_fields(cls, data))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one node's part ended, told by its agent once everything before it was shipped."""
+
+    canceled: bool = False
+    rank: Optional[int] = None
+    """The first process that failed; None when all ended well."""
+    exit_code: Optional[int] = None
+    exit_signal: Optional[str] = None
+    reason_code: str = "completed"
+    message: str = ""
+    lost_points: int = 0
+    peak_memory_bytes: Optional[int] = None
+    files: Tuple[Mapping[str, Any], ...] = ()
+    """``{"path", "size"}`` of what the run keeps."""
+
+    @property
+    def ok(self) -> bool:
+        """True when every process exited with 0 and nobody canceled."""
+        return self.reason_code == "completed"
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> "Outcome":
+        """The outcome that ``to_wire`` made ``data`` from; unknown keys are left out."""
+        return cls(**known_fields(cls, data))
