@@ -1,0 +1,162 @@
+"""Start a workspace's server when none runs. Two racing starters give one server."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from typing import Optional
+
+from windlass import settings
+from windlass._transport.places import interpreter_file, private_dir, server_dir, socket_path
+from windlass.errors import ServiceUnavailable, UserErrorException
+
+try:
+    import fcntl
+except ImportError:  # Windows: clients of a team server only
+    fcntl = None  # type: ignore[assignment]
+
+_STRIPPED = ("PYTHON", "VIRTUAL_ENV", "AZUREML_", "WINDLASS_WORKSPACE_DIR", "WINDLASS_SPOOL_DIR")
+
+
+def connect(workspace: str) -> socket.socket:
+    """A connected socket to the workspace's server.
+
+    Raises:
+        OSError: nobody listens there (``FileNotFoundError``, ``ConnectionRefusedError``) or the path is unusable.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise UserErrorException("A local workspace needs Linux or macOS; here, use one with a team server.")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(socket_path(workspace))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def is_running(workspace: str) -> bool:
+    """True when a server accepts connections for the workspace."""
+    try:
+        connect(workspace).close()
+    except OSError:
+        return False
+    return True
+
+
+def ensure_server(workspace: str) -> None:
+    """Return when the workspace's server accepts connections, starting it if need be.
+
+    Raises:
+        ServiceUnavailable: it does not come up; the message holds the last lines of its log.
+        UserErrorException: no interpreter with ``windlassd`` is known to this home.
+    """
+    if fcntl is None:
+        raise UserErrorException("A local workspace needs Linux or macOS; here, use one with a team server.")
+    folder = _make_folder(workspace)
+    with open(os.path.join(folder, "start.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_running(workspace):
+            _start(workspace, folder)
+
+
+def _make_folder(workspace: str) -> str:
+    try:
+        private_dir(settings.home())
+        private_dir(workspace)
+        return private_dir(server_dir(workspace))
+    except OSError as e:
+        raise UserErrorException(
+            "The workspace folder %s cannot be made: %s. Set WINDLASS_HOME to a folder you can write." % (workspace, e)
+        ) from e
+
+
+def _start(workspace: str, folder: str) -> None:
+    python = server_interpreter()
+    ready_read, ready_write = os.pipe()
+    environment = settings.child_environment(_STRIPPED)
+    environment[settings.HOME_VARIABLE] = settings.home()
+    try:
+        with open(os.path.join(folder, "server.log"), "ab") as log:
+            child = subprocess.Popen(
+                [python, "-m", "windlassd", "serve", "--workspace-dir", workspace, "--ready-fd", str(ready_write)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=settings.home(), env=environment,
+                pass_fds=(ready_write,), start_new_session=True,
+            )  # fmt: skip
+    finally:
+        os.close(ready_write)
+    try:
+        timeout_s = settings.get("server_start_timeout_s")
+        readable = select.select([ready_read], [], [], timeout_s)[0]
+        if readable and os.read(ready_read, 1):
+            child.returncode = 0  # it lives on without us; keep subprocess from warning about that
+            return
+    finally:
+        os.close(ready_read)
+    if is_running(workspace):
+        return
+    said = _last_lines(os.path.join(folder, "server.log"))
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+        raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said))
+    child.wait()
+    if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
+        raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
+    raise ServiceUnavailable("The server of %s ended while starting.%s" % (workspace, said), transient=False)
+
+
+def _last_lines(path: str, count: int = 8) -> str:
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(0, os.path.getsize(path) - 8192))
+            lines = f.read().decode("utf-8", "replace").splitlines()[-count:]
+    except OSError:
+        return ""
+    return " Its log (%s) ends with:\n  %s" % (path, "\n  ".join(lines)) if lines else ""
+
+
+def server_interpreter() -> str:
+    """The interpreter that this home's servers run on.
+
+    It stands in ``interpreter.json`` of the home, never merely in ``sys.executable``: a job on Python 3.7 must start
+    the same server as the shell. Where nothing (or a deleted interpreter) stands there, this process's own is
+    recorded if it has ``windlassd``.
+    """
+    recorded = _recorded()
+    if recorded:
+        return recorded
+    if not record_interpreter():
+        raise UserErrorException(
+            "No Windlass server is installed for the home %s (looked in %s). Install it with `pip install windlass` "
+            "on Python 3.11 or newer and run `windlass init` there once." % (settings.home(), interpreter_file())
+        )
+    return sys.executable
+
+
+def record_interpreter() -> bool:
+    """Record this process's interpreter as the home's if it has ``windlassd``; False when it has not."""
+    import importlib.util
+
+    if sys.version_info < (3, 11) or not sys.executable or importlib.util.find_spec("windlassd") is None:
+        return False
+    private_dir(settings.home())
+    path = interpreter_file()
+    beside = "%s.%d" % (path, os.getpid())
+    with open(beside, "w", encoding="utf-8") as f:
+        json.dump({"python": sys.executable}, f)
+    os.replace(beside, path)
+    return True
+
+
+def _recorded() -> Optional[str]:
+    try:
+        with open(interpreter_file(), encoding="utf-8") as f:
+            python = json.load(f)["python"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return python if isinstance(python, str) and os.access(python, os.X_OK) else None

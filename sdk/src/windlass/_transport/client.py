@@ -1,0 +1,224 @@
+"""The HTTP client of a workspace: a kept-alive connection per thread; starts the server where none runs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+import urllib.parse
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
+
+from windlass._transport import autostart
+from windlass.errors import AzureMLException, ServiceUnavailable, from_code
+
+TIMEOUT_S = 120.0
+_ABSENT = (FileNotFoundError, ConnectionRefusedError)
+_BROKEN = (http.client.HTTPException, ConnectionError, socket.timeout)
+Body = Union[bytes, BinaryIO, None]
+
+
+class Event(NamedTuple):
+    """One server-sent event: its name and its decoded JSON."""
+
+    name: str
+    data: Any
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the workspace's Unix socket. A socket never goes through a proxy."""
+
+    def __init__(self, workspace: str, timeout_s: float) -> None:
+        super().__init__("windlass", timeout=timeout_s)
+        self._workspace = workspace
+
+    def connect(self) -> None:
+        self.sock = autostart.connect(self._workspace)
+        self.sock.settimeout(self.timeout)
+
+    def __del__(self) -> None:
+        sock = getattr(self, "sock", None)
+        if sock is not None:
+            sock.close()  # the socket only: an answer that is still being read keeps it open until its own end
+
+
+class Client:
+    """Calls on one workspace's server. Safe to share between threads and over fork.
+
+    Every call is safe to repeat (the server knows a repeated submit by its ``request_id``), so a call whose connection
+    broke is sent once more, after starting the server where none runs.
+
+    Args:
+        workspace_dir: Absolute path of the workspace's folder.
+        start: Whether to start the server when none runs; without it such calls raise ServiceUnavailable.
+    """
+
+    def __init__(self, workspace_dir: str, start: bool = True) -> None:
+        self.workspace_dir = workspace_dir
+        self._start = start
+        self._local = threading.local()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The decoded JSON at ``path``; query values of None are left out."""
+        return self.call("GET", path, query=query)
+
+    def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        """The decoded JSON that answers ``body`` sent as JSON."""
+        return self.call("POST", path, query=query, body=_encode(body))
+
+    def put(self, path: str, body: Any = None) -> Any:
+        """As ``post``, with PUT."""
+        return self.call("PUT", path, body=_encode(body))
+
+    def patch(self, path: str, body: Any) -> Any:
+        """As ``post``, with PATCH."""
+        return self.call("PATCH", path, body=_encode(body))
+
+    def delete(self, path: str) -> Any:
+        """The decoded JSON that answers a DELETE."""
+        return self.call("DELETE", path)
+
+    def call(
+        self, method: str, path: str, *, query: "Optional[Mapping[str, Any]]" = None, body: Body = None,
+        content_type: str = "application/json",
+    ) -> Any:  # fmt: skip
+        """The decoded JSON answer (None when empty).
+
+        Raises:
+            AzureMLException: the server refused; the class is that of the error's code.
+            ServiceUnavailable: it could not be reached, or failed.
+        """
+        answer = self.open(method, path, query=query, body=body, content_type=content_type)
+        try:
+            data = answer.read()
+        except _BROKEN as e:
+            raise ServiceUnavailable("The answer to %s %s broke off: %r" % (method, path, e)) from e
+        try:
+            return json.loads(data.decode()) if data else None
+        except ValueError as e:
+            raise ServiceUnavailable("The server answered %s %s with something else than JSON." % (method, path)) from e
+
+    def open(
+        self, method: str, path: str, *, query: "Optional[Mapping[str, Any]]" = None, body: Body = None,
+        content_type: str = "application/octet-stream", headers: "Optional[Mapping[str, str]]" = None,
+        timeout_s: float = TIMEOUT_S, own_connection: bool = False,
+    ) -> http.client.HTTPResponse:  # fmt: skip
+        """The answer as a readable stream, its status already checked. Read it to the end, or close it.
+
+        ``own_connection`` gives it a connection to itself, for streams that stay open beside other calls.
+        """
+        target = path + _query(query)
+        sent: Dict[str, str] = dict(headers or {})
+        if own_connection:
+            sent["Connection"] = "close"  # then the socket goes with the answer
+        if body is not None:
+            sent["Content-Type"] = content_type
+            if not isinstance(body, bytes):
+                sent["Content-Length"] = str(os.fstat(body.fileno()).st_size - body.tell())
+        start = body.tell() if body is not None and not isinstance(body, bytes) else 0
+        started = broken = False
+        while True:
+            connection = self._connection(timeout_s, own_connection)
+            try:
+                connection.request(method, target, body=body, headers=sent)
+                answer = connection.getresponse()
+            except _ABSENT as e:
+                connection.close()
+                if not self._start or started:
+                    raise ServiceUnavailable("No server runs for the workspace %s." % self.workspace_dir) from e
+                autostart.ensure_server(self.workspace_dir)
+                started = True
+            except _BROKEN as e:
+                connection.close()
+                if broken or isinstance(e, socket.timeout):
+                    raise ServiceUnavailable(
+                        "The server of %s does not answer %s %s: %r. See `windlass server status`."
+                        % (self.workspace_dir, method, path, e)
+                    ) from e
+                broken = True
+            except OSError as e:
+                connection.close()
+                raise ServiceUnavailable(
+                    "The server's socket of %s cannot be used: %s." % (self.workspace_dir, e), transient=False
+                ) from e
+            else:
+                return _checked(answer)
+            if body is not None and not isinstance(body, bytes):
+                body.seek(start)
+
+    def events(self, path: str, **query: Any) -> "Iterator[Event]":
+        """Server-sent events until the server ends the stream.
+
+        Raises:
+            ServiceUnavailable: the stream broke off; call again with the offsets reached.
+        """
+        answer = self.open("GET", path, query=query, own_connection=True)
+        try:
+            yield from _events(answer)
+        except _BROKEN as e:
+            raise ServiceUnavailable("The stream of %s broke off: %r" % (path, e)) from e
+        finally:
+            answer.close()
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        kept = getattr(self._local, "kept", None)
+        if kept is not None and kept[0] == os.getpid():
+            kept[1].close()
+
+    def _connection(self, timeout_s: float, own: bool) -> _Connection:
+        if own:
+            return _Connection(self.workspace_dir, timeout_s)
+        kept = getattr(self._local, "kept", None)
+        if kept is None or kept[0] != os.getpid():  # after fork the parent's socket is not ours to speak on
+            kept = self._local.kept = (os.getpid(), _Connection(self.workspace_dir, timeout_s))
+        connection: _Connection = kept[1]
+        connection.timeout = timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
+        return connection
+
+
+def _events(answer: http.client.HTTPResponse) -> "Iterator[Event]":
+    name = "message"
+    data: "List[str]" = []
+    while True:
+        raw = answer.readline()
+        if not raw:
+            return
+        line = raw.decode().rstrip("\r\n")
+        if not line and data:
+            yield Event(name, json.loads("\n".join(data)))
+            name, data = "message", []
+        elif line.startswith("event:"):
+            name = line[6:].strip()
+        elif line.startswith("data:"):
+            data.append(line[5:].lstrip())
+
+
+def _encode(body: Any) -> "Optional[bytes]":
+    return None if body is None else json.dumps(body).encode()
+
+
+def _query(query: "Optional[Mapping[str, Any]]") -> str:
+    given = {key: value for key, value in (query or {}).items() if value is not None}
+    return "?" + urllib.parse.urlencode(given, doseq=True) if given else ""
+
+
+def quote(name: str) -> str:
+    """``name`` as one or more path segments of an address."""
+    return urllib.parse.quote(name, safe="/")
+
+
+def _checked(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    if answer.status < 400:
+        return answer
+    data = answer.read()
+    try:
+        error = json.loads(data.decode())["error"]
+        problem: AzureMLException = from_code(error["code"], error["message"])
+    except (ValueError, KeyError, TypeError):
+        said = data[:500].decode("utf-8", "replace")
+        problem = ServiceUnavailable("The server answered %d: %s" % (answer.status, said))
+    raise problem
