@@ -1,0 +1,339 @@
+"""Runs in the store: made, moved, changed, found and listed. Functions on a Connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Select, bindparam, delete, exists, func, insert, select, union_all, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql import ColumnElement, FromClause
+
+from windlass.errors import UserErrorException
+from windlass.specs.run import Reason, RunRecord, RunSpec
+from windlass.specs.status import ALLOWED, RunStatus, may_follow
+from windlassd.store._columns import clean, to_json, to_s, to_us
+from windlassd.store.base import Conflict
+from windlassd.store.schema import UNVERIFIED, experiments, run_history, run_specs, run_tags, runs
+
+_RECORD = (
+    select(runs, experiments.c.name.label("experiment"), run_specs.c.spec)
+    .join(experiments, experiments.c.id == runs.c.experiment_id)
+    .join(run_specs, run_specs.c.run_seq == runs.c.seq)
+)
+_BY_ID = _RECORD.where(runs.c.id == bindparam("run_id"))
+_BY_REQUEST = _RECORD.where(runs.c.request_id == bindparam("request_id"))
+_ACTIVE = _RECORD.where(runs.c.ended.is_(None)).order_by(runs.c.seq)
+_UNVERIFIED = select(runs.c.id).where(UNVERIFIED).order_by(runs.c.seq)
+_SEQ = select(runs.c.seq).where(runs.c.id == bindparam("run_id"))
+_HISTORY = (
+    select(run_history.c.time, run_history.c.status, run_history.c.reason_code, run_history.c.reason_message)
+    .join(runs, runs.c.seq == run_history.c.run_seq)
+    .where(runs.c.id == bindparam("run_id"))
+    .order_by(run_history.c.id)
+)
+_COUNTS = select(experiments.c.name, experiments.c.runs, experiments.c.created, experiments.c.last)
+_NEXT_NUMBER = (
+    update(experiments)
+    .where(experiments.c.name == bindparam("of"))
+    .values(runs=experiments.c.runs + 1, last=bindparam("now"))
+    .returning(experiments.c.id, experiments.c.runs)
+)
+_SET = update(runs).where(runs.c.id == bindparam("of"))
+_DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
+
+_LOOK = 1000
+_PLAIN = frozenset({"display_name", "exit_code", "exit_signal", "lost_points", "verified"})
+_AS_JSON = frozenset({"environment", "nodes"})
+
+
+def find_run(db: Connection, run_id: str, history: bool = False) -> RunRecord | None:
+    """The run, with its history when asked for; None when absent."""
+    row = db.execute(_BY_ID, {"run_id": run_id}).first()
+    if row is None:
+        return None
+    record = _record(row)
+    return replace(record, history=_history(db, run_id)) if history else record
+
+
+def get_run(db: Connection, run_id: str, history: bool = False) -> RunRecord:
+    """The run; raises UserErrorException when absent."""
+    record = find_run(db, run_id, history)
+    if record is None:
+        raise _absent(run_id)
+    return record
+
+
+def run_of_request(db: Connection, request_id: str) -> RunRecord | None:
+    """The run that was made for the request, if any."""
+    row = db.execute(_BY_REQUEST, {"request_id": request_id}).first()
+    return None if row is None else _record(row)
+
+
+def active_runs(db: Connection) -> Sequence[RunRecord]:
+    """Runs that are not final, in the order they were created."""
+    return tuple(map(_record, db.execute(_ACTIVE)))
+
+
+def unverified_runs(db: Connection) -> Sequence[str]:
+    """Ids of the ended runs whose files still lack checksums."""
+    return tuple(db.execute(_UNVERIFIED).scalars())
+
+
+def count_runs(db: Connection) -> Mapping[str, Mapping[str, Any]]:
+    """For each experiment by name: how many runs, when made, when its newest run was."""
+    rows = db.execute(_COUNTS.order_by(experiments.c.name))
+    return {row.name: {"runs": row.runs, "created": to_s(row.created), "last": to_s(row.last)} for row in rows}
+
+
+def list_runs(
+    db: Connection,
+    *,
+    experiment: str | None = None,
+    statuses: Sequence[RunStatus] = (),
+    tags: Sequence[tuple[str, str | None]] = (),
+    limit: int = 100,
+    before: str | None = None,
+) -> Sequence[RunRecord]:
+    """Runs that fit all filters, newest first: at most ``limit``, those older than the run ``before`` only.
+
+    ``statuses`` are alternatives; of ``tags`` each must be there, with the value when it has one.
+    """
+    where: list[ColumnElement[bool]] = []
+    if experiment is not None:
+        number = db.execute(select(experiments.c.id).where(experiments.c.name == experiment)).scalar()
+        if number is None:
+            return ()
+        where.append(runs.c.experiment_id == number)
+    if before is not None:
+        where.append(runs.c.seq < run_seq(db, before))
+    chosen = _chosen(where, tuple(dict.fromkeys(str(s) for s in statuses)), _rarest_first(db, tags), max(limit, 0))
+    rows = db.execute(_RECORD.where(runs.c.seq.in_(chosen)).order_by(runs.c.seq.desc()))
+    return tuple(map(_record, rows))
+
+
+def run_seq(db: Connection, run_id: str) -> int:
+    """The number of the run inside the database; raises UserErrorException when absent."""
+    seq: int | None = db.execute(_SEQ, {"run_id": run_id}).scalar()
+    if seq is None:
+        raise _absent(run_id)
+    return seq
+
+
+def create_run(db: Connection, run_id: str, spec: RunSpec, *, now: float, request_id: str | None = None) -> RunRecord:
+    """Add a run in status NotStarted, and its experiment when it is the first; raises Conflict when it exists."""
+    time = to_us(now)
+    experiment_id, number = _next_number(db, spec.experiment, time)
+    row = {
+        "id": run_id, "experiment_id": experiment_id, "number": number, "status": str(RunStatus.NOT_STARTED),
+        "created": time, "request_id": request_id, "display_name": spec.display_name, "tags": to_json(spec.tags),
+        "properties": to_json(spec.properties), "environment": "{}", "nodes": "[]", "lost_points": 0,
+        "verified": False,
+    }  # fmt: skip
+    try:
+        key = db.execute(insert(runs), row).inserted_primary_key
+    except IntegrityError as problem:
+        raise Conflict(
+            f"There is already a run {run_id!r}, or one for the request {request_id!r}. Ask for the run of that"
+            " request, or submit under a new id."
+        ) from problem
+    assert key is not None
+    db.execute(insert(run_specs), {"run_seq": key[0], "spec": to_json(spec)})
+    _add_history(db, key[0], time, RunStatus.NOT_STARTED, None)
+    _add_tags(db, key[0], spec.tags)
+    return RunRecord(
+        id=run_id, experiment=spec.experiment, number=number, status=RunStatus.NOT_STARTED, spec=spec,
+        created=time / 1_000_000, display_name=spec.display_name, tags=dict(spec.tags),
+        properties=dict(spec.properties),
+    )  # fmt: skip
+
+
+def transition(
+    db: Connection, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None
+) -> RunRecord:
+    """Move a run to ``status``; the same status again only changes the reason. Raises Conflict when not allowed."""
+    record = get_run(db, run_id)
+    if record.status is status:
+        return _change_reason(db, record, reason, to_us(now))
+    if not may_follow(record.status, status):
+        then = ", ".join(sorted(map(str, ALLOWED[record.status]))) or "nothing: it is final"
+        raise Conflict(f"Run {run_id!r} is {record.status} and cannot become {status}. Allowed next: {then}.")
+    time = to_us(now)
+    columns: dict[str, Any] = {"status": str(status), **_reason_columns(reason)}
+    if status is RunStatus.RUNNING and record.started is None:
+        columns["started"] = time
+    if status.final:
+        columns["ended"] = time
+    db.execute(_SET, {"of": run_id, **columns})
+    _add_history(db, run_seq(db, run_id), time, status, reason)
+    times = {name: columns[name] / 1_000_000 for name in ("started", "ended") if name in columns}
+    return replace(record, status=status, reason=reason, **times)
+
+
+def update_run(db: Connection, run_id: str, **changes: Any) -> RunRecord:
+    """Set columns of a run; raises UserErrorException for one that cannot be set this way."""
+    if unknown := set(changes) - _PLAIN - _AS_JSON:
+        raise UserErrorException(
+            f"{', '.join(sorted(unknown))} of a run cannot be set. Allowed: {', '.join(sorted(_PLAIN | _AS_JSON))}."
+        )
+    if changes:
+        columns = {name: to_json(value) if name in _AS_JSON else value for name, value in changes.items()}
+        db.execute(_SET, {"of": run_id, **columns})
+    return get_run(db, run_id)
+
+
+def tag(db: Connection, run_id: str, tags: Mapping[str, str], remove: Iterable[str] = ()) -> None:
+    """Set and remove tags; a tag in both is set."""
+    record, seq = get_run(db, run_id), run_seq(db, run_id)
+    gone = set(remove)
+    kept = {key: value for key, value in record.tags.items() if key not in gone} | dict(tags)
+    db.execute(_SET, {"of": run_id, "tags": to_json(kept)})
+    if old := [{"of": seq, "name": clean(key)} for key in gone | set(tags)]:
+        db.execute(_DROP_TAGS, old)
+    _add_tags(db, seq, tags)
+
+
+def add_properties(db: Connection, run_id: str, properties: Mapping[str, str]) -> None:
+    """Add properties; they never change: Conflict when one already has another value."""
+    held = dict(get_run(db, run_id).properties)
+    for key, value in properties.items():
+        if held.setdefault(key, value) != value:
+            raise Conflict(
+                f"Property {key!r} of run {run_id!r} is {held[key]!r} and cannot become {value!r}: properties never"
+                " change. Use a tag, or another name."
+            )
+    db.execute(_SET, {"of": run_id, "properties": to_json(held)})
+
+
+def _absent(run_id: str) -> UserErrorException:
+    return UserErrorException(f"No run {run_id!r} in this workspace. `windlass ps --all` lists the runs there are.")
+
+
+def _record(row: Any) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        experiment=row.experiment,
+        number=row.number,
+        status=RunStatus(row.status),
+        spec=RunSpec.from_wire(json.loads(row.spec)),
+        created=row.created / 1_000_000,
+        reason=_reason(row),
+        started=to_s(row.started),
+        ended=to_s(row.ended),
+        parent_id=row.parent_id,
+        display_name=row.display_name,
+        tags=json.loads(row.tags),
+        properties=json.loads(row.properties),
+        environment=json.loads(row.environment),
+        nodes=tuple(json.loads(row.nodes)),
+        exit_code=row.exit_code,
+        exit_signal=row.exit_signal,
+        lost_points=row.lost_points,
+        verified=row.verified,
+    )
+
+
+def _reason(row: Any) -> Reason | None:
+    return None if row.reason_code is None else Reason(row.reason_code, row.reason_message)
+
+
+def _reason_columns(reason: Reason | None) -> dict[str, str | None]:
+    if reason is None:
+        return {"reason_code": None, "reason_message": None}
+    return {"reason_code": reason.code, "reason_message": clean(reason.message)}
+
+
+def _history(db: Connection, run_id: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        {"time": to_s(row.time), "status": row.status, "reason": _wire_reason(row)}
+        for row in db.execute(_HISTORY, {"run_id": run_id})
+    )
+
+
+def _wire_reason(row: Any) -> dict[str, str] | None:
+    return None if row.reason_code is None else {"code": row.reason_code, "message": row.reason_message}
+
+
+def _add_history(db: Connection, seq: int, time: int, status: RunStatus, reason: Reason | None) -> None:
+    db.execute(insert(run_history), {"run_seq": seq, "time": time, "status": str(status), **_reason_columns(reason)})
+
+
+def _change_reason(db: Connection, record: RunRecord, reason: Reason | None, time: int) -> RunRecord:
+    if reason is None or reason == record.reason:
+        return record
+    db.execute(_SET, {"of": record.id, **_reason_columns(reason)})
+    if record.reason is None or reason.code != record.reason.code:
+        _add_history(db, run_seq(db, record.id), time, record.status, reason)
+    return replace(record, reason=reason)
+
+
+def _next_number(db: Connection, experiment: str, time: int) -> tuple[int, int]:
+    row = db.execute(_NEXT_NUMBER, {"of": experiment, "now": time}).first()
+    if row is not None:
+        return row.id, row.runs
+    key = db.execute(
+        insert(experiments), {"name": experiment, "created": time, "last": time, "runs": 1}
+    ).inserted_primary_key
+    assert key is not None
+    return key[0], 1
+
+
+def _add_tags(db: Connection, seq: int, tags: Mapping[str, str]) -> None:
+    if rows := [{"run_seq": seq, "key": clean(key), "value": clean(str(value))} for key, value in tags.items()]:
+        db.execute(insert(run_tags), rows)
+
+
+def _chosen(
+    where: Sequence[ColumnElement[bool]],
+    statuses: Sequence[str],
+    tags: Sequence[tuple[str, str | None]],
+    limit: int,
+) -> Select[Any]:
+    """The ``seq`` of the runs to show. Each shape walks down one index and stops at ``limit``."""
+    newest = runs.c.seq.desc()
+    if tags:
+        return _tagged(where, statuses, tags, limit)
+    if len(statuses) > 1:  # the newest of each status, then the newest of those
+        each = [
+            select(select(runs.c.seq).where(*where, runs.c.status == s).order_by(newest).limit(limit).subquery().c.seq)
+            for s in statuses
+        ]
+        union = union_all(*each).subquery()
+        return select(union.c.seq).order_by(union.c.seq.desc()).limit(limit)
+    where = [*where, *(runs.c.status == s for s in statuses)]
+    return select(runs.c.seq).where(*where).order_by(newest).limit(limit)
+
+
+def _tagged(
+    where: Sequence[ColumnElement[bool]],
+    statuses: Sequence[str],
+    tags: Sequence[tuple[str, str | None]],
+    limit: int,
+) -> Select[Any]:
+    """Walks down the index of the first tag."""
+    first, *others = tags
+    walk = select(run_tags.c.run_seq.label("seq")).join(runs, runs.c.seq == run_tags.c.run_seq)
+    walk = walk.where(*_tag_fits(run_tags, *first), *where)
+    if statuses:
+        walk = walk.where(runs.c.status.in_(statuses))
+    for key, value in others:
+        other = run_tags.alias()
+        walk = walk.where(exists().where(other.c.run_seq == runs.c.seq, *_tag_fits(other, key, value)))
+    return walk.order_by(run_tags.c.run_seq.desc()).limit(limit)
+
+
+def _rarest_first(db: Connection, tags: Sequence[tuple[str, str | None]]) -> Sequence[tuple[str, str | None]]:
+    """``tags`` with the one that the fewest runs have first, as far as a short look tells."""
+    if len(tags) < 2:
+        return tags
+    looks = [select(run_tags.c.run_seq).where(*_tag_fits(run_tags, *tag)).limit(_LOOK).subquery() for tag in tags]
+    counts = [db.execute(select(func.count()).select_from(look)).scalar() or 0 for look in looks]
+    return [tag for _, tag in sorted(zip(counts, tags, strict=True), key=lambda pair: pair[0])]
+
+
+def _tag_fits(table: FromClause, key: str, value: str | None) -> list[ColumnElement[bool]]:
+    fits = [table.c.key == clean(key)]
+    return fits if value is None else [*fits, table.c.value == clean(value)]

@@ -1,0 +1,175 @@
+"""The store in SQL: one writer thread with group commit, readers beside it (DESIGN decision 6)."""
+
+# ruff: noqa: D102 - what each method promises is said in base.py
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import Connection, Engine
+
+from windlass.specs.cluster import ClusterSpec
+from windlass.specs.run import Reason, RunRecord, RunSpec
+from windlass.specs.spool import Frame
+from windlass.specs.status import RunStatus
+from windlassd.store import _ingest, models, runs, series
+from windlassd.store._migrate import bring_up_to_date
+from windlassd.store._sqlite import reader_engine, writer_engine
+from windlassd.store._writer_thread import WriterThread
+from windlassd.store.base import ModelRecord, Reader, Series, SeriesSummary, Writer
+from windlassd.store.filesystem import refuse_network
+
+T = TypeVar("T")
+
+FILE = "windlass.db"
+
+
+class SqlStore:
+    """A ``Store`` in the file ``windlass.db`` of the workspace's folder."""
+
+    def __init__(self, writer: Engine, readers: Engine, path: str) -> None:
+        connection = writer.connect()
+        try:
+            with connection.begin():
+                bring_up_to_date(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        self._readers = readers
+        self._writer = WriterThread(connection)
+
+    @classmethod
+    def open(cls, workspace_dir: str) -> SqlStore:
+        """The store of a workspace, made when there is none.
+
+        Raises:
+            UserErrorException: The folder lies on a network file system.
+            StoreError: The file is damaged, from a newer version, or locked; StoreFull when the disk is full.
+        """
+        refuse_network(workspace_dir)
+        os.makedirs(workspace_dir, mode=0o700, exist_ok=True)
+        path = os.path.join(os.path.abspath(workspace_dir), FILE)
+        return cls(writer_engine(path), reader_engine(path), path)
+
+    def write(self, work: Callable[[Writer], T]) -> Future[T]:
+        """Run ``work`` on the writer thread; the future resolves once it is durable."""
+        return self._writer.submit(lambda connection: work(SqlWriter(connection)))
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """Run ``work`` here and return what it returns; all its questions see one moment of the store."""
+        with self._readers.connect() as connection:
+            return work(SqlReader(connection))
+
+    def close(self) -> None:
+        """Finish the writes that were asked for, then let go of the file; may be called again."""
+        self._writer.close()
+        self._readers.dispose()
+
+
+class SqlReader:
+    """A ``Reader`` on a connection, valid as long as the work that got it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def find_run(self, run_id: str, history: bool = False) -> RunRecord | None:
+        return runs.find_run(self._db, run_id, history)
+
+    def get_run(self, run_id: str, history: bool = False) -> RunRecord:
+        return runs.get_run(self._db, run_id, history)
+
+    def list_runs(
+        self,
+        *,
+        experiment: str | None = None,
+        statuses: Sequence[RunStatus] = (),
+        tags: Sequence[tuple[str, str | None]] = (),
+        limit: int = 100,
+        before: str | None = None,
+    ) -> Sequence[RunRecord]:
+        return runs.list_runs(self._db, experiment=experiment, statuses=statuses, tags=tags, limit=limit, before=before)
+
+    def active_runs(self) -> Sequence[RunRecord]:
+        return runs.active_runs(self._db)
+
+    def unverified_runs(self) -> Sequence[str]:
+        return runs.unverified_runs(self._db)
+
+    def run_of_request(self, request_id: str) -> RunRecord | None:
+        return runs.run_of_request(self._db, request_id)
+
+    def count_runs(self) -> Mapping[str, Mapping[str, Any]]:
+        return runs.count_runs(self._db)
+
+    def series_of(self, run_id: str) -> Sequence[SeriesSummary]:
+        return series.series_of(self._db, run_id)
+
+    def series(self, run_id: str, name: str | None = None, points: int | None = None) -> Sequence[Series]:
+        return series.read_series(self._db, run_id, name, points)
+
+    def acked(self, run_id: str, spool: str) -> int:
+        return series.acked(self._db, run_id, spool)
+
+    def files_of(self, run_id: str) -> Sequence[Mapping[str, Any]]:
+        return models.files_of(self._db, run_id)
+
+    def find_snapshot(self, snapshot_id: str) -> Sequence[Mapping[str, Any]] | None:
+        return models.find_snapshot(self._db, snapshot_id)
+
+    def clusters(self) -> Sequence[tuple[ClusterSpec, float, float]]:
+        return models.all_clusters(self._db)
+
+    def find_cluster(self, name: str) -> tuple[ClusterSpec, float, float] | None:
+        return models.find_cluster(self._db, name)
+
+    def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]:
+        return models.find_models(self._db, name, run_id)
+
+    def find_model(self, name: str, version: int | None = None) -> ModelRecord | None:
+        return models.find_model(self._db, name, version)
+
+    def get_meta(self, key: str) -> str | None:
+        return models.get_meta(self._db, key)
+
+
+class SqlWriter(SqlReader):
+    """A ``Writer`` on the writer's connection, valid as long as the work that got it."""
+
+    def create_run(self, run_id: str, spec: RunSpec, *, now: float, request_id: str | None = None) -> RunRecord:
+        return runs.create_run(self._db, run_id, spec, now=now, request_id=request_id)
+
+    def transition(self, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None) -> RunRecord:
+        return runs.transition(self._db, run_id, status, now=now, reason=reason)
+
+    def update_run(self, run_id: str, **changes: Any) -> RunRecord:
+        return runs.update_run(self._db, run_id, **changes)
+
+    def tag(self, run_id: str, tags: Mapping[str, str], remove: Iterable[str] = ()) -> None:
+        runs.tag(self._db, run_id, tags, remove)
+
+    def add_properties(self, run_id: str, properties: Mapping[str, str]) -> None:
+        runs.add_properties(self._db, run_id, properties)
+
+    def append(self, run_id: str, spool: str, start: int, end: int, frames: Sequence[Frame]) -> int:
+        return _ingest.append(self._db, run_id, spool, start, end, frames)
+
+    def keep_files(self, run_id: str, files: Iterable[Mapping[str, Any]]) -> None:
+        models.keep_files(self._db, run_id, files)
+
+    def add_snapshot(self, snapshot_id: str, files: Sequence[Mapping[str, Any]], now: float) -> None:
+        models.add_snapshot(self._db, snapshot_id, files, now)
+
+    def put_cluster(self, spec: ClusterSpec, now: float) -> None:
+        models.put_cluster(self._db, spec, now)
+
+    def delete_cluster(self, name: str) -> None:
+        models.delete_cluster(self._db, name)
+
+    def add_model(self, model: ModelRecord) -> ModelRecord:
+        return models.add_model(self._db, model)
+
+    def set_meta(self, key: str, value: str) -> None:
+        models.set_meta(self._db, key, value)

@@ -1,0 +1,53 @@
+"""Every test gets a home of its own, a clean environment, and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+_DROPPED = ("WINDLASS_", "AZUREML_", "AZ_BATCH", "OMPI_", "MLFLOW_")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty WINDLASS_HOME; whatever was started under it is ended afterwards."""
+    for name in list(os.environ):
+        if name.startswith(_DROPPED):
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WINDLASS_HOME", str(folder))
+    yield folder
+    end_processes_of(folder)
+
+
+def end_processes_of(home: Path) -> None:
+    """Kill every process that was started for ``home``, and wait until none is left."""
+    deadline = time.monotonic() + 20
+    while processes := processes_of(home):
+        for process in processes:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                pass
+        psutil.wait_procs(processes, timeout=1)
+        if time.monotonic() > deadline:
+            pytest.fail(f"processes of {home} do not end: {processes}")
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Live processes whose WINDLASS_HOME is ``home`` (this one is not among them)."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get("WINDLASS_HOME") == str(home):
+                    found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            pass
+    return found
