@@ -1,0 +1,164 @@
+"""The contract of an environment builder, and what a lock is (SPEC section 5, DESIGN decision 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from windlass.errors import AzureMLException, UserErrorException
+from windlass.specs.environment import EnvironmentSpec
+
+Log = Callable[[str], None]
+"""Takes one line of the build log, without its end of line."""
+
+
+class EnvironmentFailed(UserErrorException):
+    """The environment cannot be made. The message names the package and holds the resolver's reason.
+
+    ``transient`` is True when the same request may work later: no network, a full disk, a failing index.
+    """
+
+    error_code = "environment_failed"
+
+    def __init__(self, exception_message: str = "", next_step: str | None = None, *, transient: bool = False) -> None:
+        super().__init__(exception_message, next_step)
+        self.transient = transient
+
+
+class EnvironmentStopped(AzureMLException):
+    """The caller's stop was set before the environment was ready; nothing is left behind."""
+
+    error_code = "environment_stopped"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a builder is told about the call it serves: where its lines go, and when to give up."""
+
+    log: Log
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set by the caller to end the work soon."""
+    timeout_s: float = 3600.0
+    """Seconds, counted from the making of this object."""
+    started: float = field(default_factory=time.monotonic)
+
+    def give_up(self) -> None:
+        """Return when the work may go on.
+
+        Raises:
+            EnvironmentStopped: the caller wants it no more.
+            EnvironmentFailed: the time is over.
+        """
+        if self.stop.is_set():
+            raise EnvironmentStopped("The preparation of the environment was stopped.")
+        if time.monotonic() - self.started > self.timeout_s:
+            raise EnvironmentFailed(
+                f"The environment was not ready after {self.timeout_s:g} s, so its preparation was given up.",
+                "A larger environment_build_timeout_s (WINDLASS_ENVIRONMENT_BUILD_TIMEOUT_S) gives it more time.",
+            )
+
+
+@dataclass(frozen=True)
+class Lock:
+    """An environment to the last version. Equal locks give equal environments and share one on disk."""
+
+    builder: str
+    python: str
+    """Absolute path of the interpreter it is built with."""
+    python_version: str
+    """``major.minor.micro``."""
+    platform: str
+    """Such as ``linux-x86_64-glibc2.36``."""
+    requirements: Sequence[str] = ()
+    """Pinned requirements with their hashes, sorted; index options of the request's own come first."""
+    notes: Sequence[str] = ()
+    """Sentences for the user on what was chosen and why; no part of the key."""
+
+    @property
+    def key(self) -> str:
+        """32 hex digits of all but the notes."""
+        parts = [self.builder, self.python, self.python_version, self.platform, list(self.requirements)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    @property
+    def package_count(self) -> int:
+        """How many packages it installs."""
+        return sum(not line.startswith("-") for line in self.requirements)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An environment that can be used now."""
+
+    key: str
+    builder: str
+    python: str
+    """Absolute path of the environment's interpreter."""
+    python_version: str
+    prefix: str | None
+    """Its folder; None for the user's own interpreter."""
+    cached: bool
+    """True when nothing was resolved or built for this call."""
+    seconds: float
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+class Builder(Protocol):
+    """Makes environments of one kind. Methods block; they may be called from several threads at once.
+
+    A builder never touches the place where finished environments lie: the cache hands it a folder beside.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name it has in the registry, in locks and in lists."""
+        ...
+
+    @property
+    def in_place(self) -> bool:
+        """True when there is nothing to build: the interpreter of a lock stands where it is."""
+        ...
+
+    def unsupported(self, spec: EnvironmentSpec) -> Mapping[str, str]:
+        """Feature → reason for what this builder cannot do of ``spec``; empty means it can build it."""
+        ...
+
+    def request(self, spec: EnvironmentSpec) -> Mapping[str, object]:
+        """What, together with the cache's own parts, decides which lock ``spec`` gets: JSON-ready, no secrets.
+
+        Includes the index settings in force and the platform. Must be cheap: it is asked on every submit.
+        """
+        ...
+
+    def resolve(self, spec: EnvironmentSpec, work: Work) -> Lock:
+        """The lock for ``spec``. May take seconds.
+
+        Raises:
+            EnvironmentFailed: no versions fit; names the package.
+            EnvironmentStopped: ``work.stop`` was set.
+        """
+        ...
+
+    def build(self, lock: Lock, prefix: str, work: Work) -> None:
+        """Make the environment in the empty folder ``prefix``, so that it works after a rename of that folder.
+
+        Never asked of a builder that works in place. What it started has ended when this returns or raises.
+
+        Raises:
+            EnvironmentFailed: a package cannot be fetched or built.
+            EnvironmentStopped: ``work.stop`` was set.
+        """
+        ...
+
+    def interpreter(self, lock: Lock, prefix: str) -> str:
+        """Absolute path of the interpreter of the environment at ``prefix``."""
+        ...
+
+    def check(self, lock: Lock, prefix: str, work: Work) -> str | None:
+        """None when the environment at ``prefix`` works, else what is wrong with it. Starts its interpreter once."""
+        ...

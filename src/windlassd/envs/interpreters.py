@@ -1,0 +1,221 @@
+"""The CPython interpreters of this machine, found by absolute path (never by a shim), and the choice among them."""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from windlass import settings
+from windlassd.envs._layout import read_json, write_json
+from windlassd.envs.base import EnvironmentFailed
+
+OLDEST = (3, 7)
+_PROBE = (
+    "import json, sys; print(json.dumps([sys.implementation.name, '%d.%d.%d' % sys.version_info[:3], "
+    "sys.version_info.releaselevel]))"
+)
+_PROBE_TIMEOUT_S = 20.0
+_NAME = re.compile(r"python(\d(\.\d+)?)?\Z")
+_CLAUSE = re.compile(r"(==|=|>=|<=|!=|~=|>|<)?\s*v?(\d+(?:\.\d+){0,2})(\.\*|\*)?\Z")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """One interpreter that jobs can run on."""
+
+    path: str
+    """Absolute, with links resolved."""
+    version: str
+    """``major.minor.micro``."""
+    implementation: str
+    """``cpython``."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers, for comparing."""
+        return _numbers(self.version)
+
+
+def own() -> Interpreter:
+    """The interpreter under this process's own virtual environment."""
+    path = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    return Interpreter(path, "{}.{}.{}".format(*sys.version_info[:3]), sys.implementation.name)
+
+
+def probe(path: str) -> tuple[str, str] | str:
+    """(version, implementation) of the interpreter at ``path``, learned by running it; else why it does not run."""
+    try:
+        done = subprocess.run(
+            [path, "-I", "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            env=settings.child_environment(("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX")),
+        )
+    except subprocess.TimeoutExpired:
+        return f"it did not answer within {_PROBE_TIMEOUT_S:g} s"
+    except OSError as e:
+        return f"it does not start: {e.strerror}"
+    try:
+        implementation, version, _ = json.loads(done.stdout)
+        return str(version), str(implementation)
+    except ValueError:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        return f"it exits with status {done.returncode}" + (f": {lines[-1]}" if lines else "")
+
+
+class Interpreters:
+    """What was found, remembered by path and modification time in memory and in one file.
+
+    Args:
+        memory_file: Path of that file; a restart then runs no interpreter that it knows.
+    """
+
+    def __init__(self, memory_file: str) -> None:
+        self._file = memory_file
+        self._lock = threading.Lock()
+        self._known: dict[str, object] | None = None
+
+    def available(self) -> Sequence[Interpreter]:
+        """CPython 3.7 and newer on this machine, newest first; at one version windlassd's own comes first."""
+        with self._lock:
+            if self._known is None:
+                self._known = dict(read_json(self._file) or {})
+            before = dict(self._known)
+            found = {path: self._learned(path) for path in _candidates()}
+            if self._known != before:
+                write_json(self._file, self._known, os.path.dirname(self._file))
+        mine = own()
+        usable = [item for item in found.values() if item and item.path != mine.path]
+        return sorted([mine, *usable], key=lambda item: (item.numbers, item == mine), reverse=True)
+
+    def choose(self, wanted: str | None) -> Interpreter:
+        """The interpreter for a version such as ``3.9``, ``3.9.18`` or ``>=3.8,<3.11``.
+
+        Without a version it is windlassd's own. Among several that fit: windlassd's own, else the newest that is not
+        above it, else the oldest above it.
+
+        Raises:
+            EnvironmentFailed: none fits; lists the versions that can be had.
+        """
+        mine = own()
+        if wanted is None or fits(mine.numbers, wanted):
+            return mine
+        known = self.available()
+        fitting = [item for item in known if fits(item.numbers, wanted)]
+        if not fitting:
+            versions = ", ".join(dict.fromkeys(item.version for item in known))
+            raise EnvironmentFailed(
+                f"No interpreter for Python {wanted} is on this machine.",
+                f"The versions that can be had: {versions}. Ask for one of them, or install that Python (pyenv, uv, "
+                "the system's packages) and try again.",
+            )
+        below = [item for item in fitting if item.numbers <= mine.numbers]
+        return below[0] if below else next(item for item in fitting if item.numbers[:2] == fitting[-1].numbers[:2])
+
+    def _learned(self, path: str) -> Interpreter | None:
+        """The interpreter at ``path`` from memory or by running it; None when jobs cannot use it."""
+        assert self._known is not None
+        state = os.stat(path)
+        stamp = [state.st_mtime_ns, state.st_size]
+        known = self._known.get(path)
+        if not isinstance(known, list) or len(known) != 4 or known[:2] != stamp:
+            result = probe(path)
+            if isinstance(result, str):
+                _logger.info("Interpreter %s is left out: %s", path, result)
+            known = [*stamp, *(("", "") if isinstance(result, str) else result)]
+            self._known[path] = known
+        version, implementation = str(known[2]), str(known[3])
+        if implementation != "cpython" or _numbers(version)[:2] < OLDEST:
+            return None
+        return Interpreter(path, version, implementation)
+
+
+def fits(version: tuple[int, ...], wanted: str) -> bool:
+    """Whether a version satisfies all comma-separated clauses of ``wanted``; a bare ``3.9`` means any 3.9.
+
+    Raises:
+        EnvironmentFailed: ``wanted`` is no version.
+    """
+    return all(_fits_one(version, clause.strip(), wanted) for clause in wanted.split(","))
+
+
+def too_old(wanted: str) -> bool:
+    """True when ``wanted`` names a Python below the oldest that jobs can run on, such as ``3.6``."""
+    for clause in wanted.split(","):
+        match = _CLAUSE.match(clause.strip())
+        if match and match.group(1) in (None, "=", "==", "~=") and (*_numbers(match.group(2)), OLDEST[1])[:2] < OLDEST:
+            return True
+    return False
+
+
+def _fits_one(version: tuple[int, ...], clause: str, wanted: str) -> bool:
+    match = _CLAUSE.match(clause)
+    if not match:
+        raise EnvironmentFailed(f"{wanted!r} is no Python version.", "Write it like '3.9', '3.9.18' or '>=3.8,<3.11'.")
+    operator, number = match.group(1) or "=", _numbers(match.group(2))
+    padded = (*number, 0, 0)[:3]
+    same = version[: len(number)] == number
+    if operator == "~=":
+        return version >= padded and version[: len(number) - 1] == number[:-1]
+    if operator in ("=", "=="):
+        return same
+    if operator == "!=":
+        return not same
+    above, equal = version > padded, version == padded
+    return {">": above, ">=": above or equal, "<": not above and not equal, "<=": not above}[operator]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part)
+
+
+def _candidates() -> Sequence[str]:
+    """Real paths of executables that look like interpreters, each once."""
+    found: dict[str, None] = {}
+    for folder in _folders():
+        try:
+            names = sorted(name for name in os.listdir(folder) if _NAME.match(name))
+        except OSError:
+            continue
+        for name in names:
+            path = os.path.realpath(os.path.join(folder, name))
+            if path not in found and _is_program(path):
+                found[path] = None
+    return list(found)
+
+
+def _folders() -> Iterator[str]:
+    env = settings.child_environment()
+    path = [entry for entry in env.get("PATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    user = os.path.expanduser("~")
+    roots = [env.get("PYENV_ROOT", ""), os.path.join(user, ".pyenv")]
+    # A job or service may run without HOME; then a pyenv shim folder on PATH tells where pyenv is.
+    roots += [os.path.dirname(entry) for entry in path if os.path.basename(entry.rstrip("/")) == "shims"]
+    for root in roots:
+        if os.path.isabs(root):
+            yield from sorted(glob.glob(os.path.join(glob.escape(root), "versions", "*", "bin")))
+    data = env.get("XDG_DATA_HOME") or os.path.join(user, ".local", "share")
+    managed = env.get("UV_PYTHON_INSTALL_DIR") or os.path.join(data, "uv", "python")
+    yield from sorted(glob.glob(os.path.join(glob.escape(managed), "*", "bin")))
+    yield from path
+    yield from ("/usr/local/bin", "/usr/bin")
+
+
+def _is_program(path: str) -> bool:
+    """True for a machine-code executable: a shim is a script, which answers for another interpreter or none."""
+    try:
+        with open(path, "rb") as f:
+            return f.read(4) == b"\x7fELF" and os.access(path, os.X_OK)
+    except OSError:
+        return False

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from windlassd.envs._index import index_settings
+from windlassd.envs.base import EnvironmentFailed
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_", "SSL_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+def test_pips_variables_become_uvs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PIP_INDEX_URL": "http://a/simple",
+        "PIP_EXTRA_INDEX_URL": "http://b/simple  http://c/simple",
+        "PIP_FIND_LINKS": "/w1 /w2",
+        "PIP_CERT": "/ca.pem",
+        "PIP_NO_INDEX": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    found = index_settings()
+    env = found.environment
+    assert env["UV_DEFAULT_INDEX"] == "http://a/simple"
+    assert env["UV_INDEX"] == "http://b/simple http://c/simple"
+    assert env["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+    assert env["UV_FIND_LINKS"] == "/w1,/w2"
+    assert env["SSL_CERT_FILE"] == "/ca.pem"
+    assert found.options == ("--no-index",)
+
+
+def test_uvs_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://pip/simple")
+    monkeypatch.setenv("UV_INDEX_URL", "http://uv/simple")
+    env = index_settings().environment
+    assert env["UV_INDEX_URL"] == "http://uv/simple"
+    assert "UV_DEFAULT_INDEX" not in env
+
+
+def test_this_processs_own_python_settings_do_not_reach_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON"):
+        monkeypatch.setenv(name, "/x")
+    env = index_settings().environment
+    assert not {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON"} & set(env)
+    assert env["UV_PYTHON_DOWNLOADS"] == "never"
+
+
+def test_pip_conf_is_read_and_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text("[global]\nindex-url = http://file/simple\nfind_links =\n    /w1\n    /w2\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    assert index_settings().environment["UV_FIND_LINKS"] == "/w1,/w2"
+    assert index_settings().environment["UV_DEFAULT_INDEX"] == "http://file/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", "http://variable/simple")
+    assert index_settings().environment["UV_DEFAULT_INDEX"] == "http://variable/simple"
+
+
+def test_the_users_pip_conf_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_CONFIG_FILE")
+    (tmp_path / "config" / "pip").mkdir(parents=True)
+    (tmp_path / "config" / "pip" / "pip.conf").write_text("[install]\nindex-url = http://mine/simple\n")
+    assert index_settings().environment["UV_DEFAULT_INDEX"] == "http://mine/simple"
+
+
+def test_a_broken_pip_conf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text("index-url = http://me:s3cr3t@file/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    with pytest.raises(EnvironmentFailed, match=r"pip\.conf cannot be read") as caught:
+        index_settings()
+    assert "s3cr3t" not in caught.value.message
+
+
+def test_credentials_are_in_nothing_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3cr%40t-word@example.com/simple")
+    monkeypatch.setenv("UV_INDEX_TEAM_PASSWORD", "t34m-word")
+    found = index_settings()
+    assert "word" not in str(found.public)
+    said = found.mask("GET https://me:s3cr%40t-word@example.com/simple 403 for s3cr@t-word and t34m-word")
+    assert said == "GET https://****@example.com/simple 403 for **** and ****"
+
+
+def test_another_uv_settings_file_is_another_request(tmp_path: Path) -> None:
+    before = index_settings().public
+    (tmp_path / "config" / "uv").mkdir(parents=True)
+    (tmp_path / "config" / "uv" / "uv.toml").write_text("")
+    assert index_settings().public != before
