@@ -1,0 +1,137 @@
+"""This machine as a cluster: nodes are slots, all served by one resident agent.
+
+A ``vm_size`` is a label here (SPEC section 4): ``max_nodes`` slots always exist, CPUs and memory are shared, GPUs are
+handed out when there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from windlass.specs import vm_sizes
+from windlass.specs.cluster import ClusterSpec
+from windlass.specs.run import Reason
+from windlassd.compute import _gpus
+from windlassd.compute.base import AgentLink, Capacity, Feature, JobSpec, JobState, NoCapacity, Phase, Plan, on_node
+
+AGENT = "local"
+"""Name of the one agent of this machine."""
+
+
+@dataclass
+class _Job:
+    spec: JobSpec
+    nodes: tuple[str, ...]
+    notes: tuple[str, ...]
+    phase: Phase = Phase.RUNNING
+
+
+class LocalEngine:
+    """The engine ``local``. It holds only what can be told again after a restart (``reattach``)."""
+
+    name = "local"
+
+    def __init__(self, link: AgentLink, gpus: Sequence[int] | None = None) -> None:
+        self._link = link
+        self._gpus = _gpus.GpuPool(_gpus.installed() if gpus is None else gpus)
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+
+    def unsupported(self, job: JobSpec) -> Mapping[Feature, str]:
+        """Nodes and processes beyond one come with the launchers for distributed training."""
+        missing = {}
+        if job.node_count > 1:
+            missing[Feature.NODES] = f"node_count={job.node_count}: runs on several nodes are not offered yet; use 1."
+        if job.launch.process_count > 1:
+            missing[Feature.PROCESSES] = (
+                f"process_count_per_node={job.launch.process_count}: several processes are not offered yet; use 1."
+            )
+        return missing
+
+    def plan(self, job: JobSpec) -> Plan:
+        """Name what happens on this machine, without choosing the slot yet."""
+        launch = job.launch
+        steps = [
+            f"take {job.node_count} of {job.cluster.max_nodes} slots of '{job.cluster.name}' on this machine",
+            f"copy snapshot {launch.snapshot_id[:12]} into the run's folder",
+            " ".join(["start", launch.python or "<the environment's python>", launch.script, *launch.arguments]),
+        ]
+        wanted = _gpus_of(job.cluster)
+        if wanted:
+            steps.insert(1, f"hand out up to {wanted} GPU(s) through CUDA_VISIBLE_DEVICES")
+        return Plan(self.name, job, tuple(steps))
+
+    def submit(self, plan: Plan) -> str:
+        """Take the slots and give the parts to the machine's agent."""
+        job = plan.job
+        with self._lock:
+            if job.native_id in self._jobs:
+                return job.native_id
+            free = self._free(job.cluster)
+            if len(free) < job.node_count:
+                raise NoCapacity(f"{job.cluster.name} has {len(free)} of {job.node_count} nodes free.")
+            nodes = tuple(free[: job.node_count])
+            gpus, note = self._gpus.take(job.native_id, _gpus_of(job.cluster))
+            self._jobs[job.native_id] = _Job(job, nodes, (note,) if note else ())
+            variables = self._variables(gpus)
+        self._link.ensure(AGENT)
+        for rank, node in enumerate(nodes):
+            self._link.start(AGENT, on_node(job.launch, node, rank, variables))
+        return job.native_id
+
+    def reattach(self, job: JobSpec, nodes: Sequence[str], started: bool) -> str:
+        """Hold the slots again that the job had; its processes are the agent's and went on meanwhile."""
+        with self._lock:
+            gpus, _ = self._gpus.take(job.native_id, _gpus_of(job.cluster))
+            self._jobs[job.native_id] = _Job(job, tuple(nodes), ())
+            variables = self._variables(gpus)
+        for rank, node in enumerate(nodes):
+            self._link.adopt(AGENT, on_node(job.launch, node, rank, variables), started)
+        self._link.ensure(AGENT)
+        return job.native_id
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        """States of the jobs that hold slots."""
+        with self._lock:
+            found = {i: self._jobs[i] for i in ids if i in self._jobs}
+        return {i: JobState(job.phase, job.nodes, notes=job.notes) for i, job in found.items()}
+
+    def cancel(self, native_id: str, reason: Reason) -> None:
+        """Tell the agent to end the job; its slots stay taken until ``ended``."""
+        with self._lock:
+            job = self._jobs.get(native_id)
+        if job:
+            self._link.stop(AGENT, job.spec.launch.run_id, job.spec.launch.attempt, reason)
+
+    def ended(self, native_id: str) -> None:
+        """Free the job's slots and GPUs."""
+        with self._lock:
+            self._gpus.release(native_id)
+            self._jobs.pop(native_id, None)
+
+    def capacity(self, cluster: ClusterSpec) -> Capacity:
+        """Slots always exist, so the target is the maximum."""
+        with self._lock:
+            idle = len(self._free(cluster))
+            busy = sum(len(job.nodes) for job in self._jobs.values() if job.spec.cluster.name == cluster.name)
+        return Capacity(target=cluster.max_nodes, current=idle + busy, idle=idle, busy=busy)
+
+    def _free(self, cluster: ClusterSpec) -> list[str]:
+        taken = {n for job in self._jobs.values() if job.spec.cluster.name == cluster.name for n in job.nodes}
+        return [n for n in (f"{cluster.name}-{i}" for i in range(cluster.max_nodes)) if n not in taken]
+
+    def _variables(self, gpus: Sequence[int]) -> dict[str, str]:
+        busy = sum(len(job.nodes) for job in self._jobs.values())
+        variables = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // busy))}
+        if len(self._gpus):  # a run that asked for none sees none, so that it cannot take another's memory
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+        return variables
+
+
+def _gpus_of(cluster: ClusterSpec) -> int:
+    """GPUs that a node of the cluster stands for; a cluster without a size gets one when there are any."""
+    size = vm_sizes.find(cluster.vm_size) if cluster.vm_size else None
+    return size.gpus if size else 0
