@@ -1,0 +1,75 @@
+"""The environment variables of a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from windlass import settings
+from windlass.specs.launch import LaunchSpec
+from windlassd.blobs.run_folder import RunFolder
+
+_DROPPED = (
+    "PYTHON", "VIRTUAL_ENV", "CONDA_", "UV_", "WINDLASS_", "AZUREML_", "AZ_BATCH", "OMPI_", "PMI", "SLURM_",
+    "TF_CONFIG", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+"""Variables of the server's own life; a job must not inherit them from whoever happened to start the server."""
+
+
+def for_rank(
+    launch: LaunchSpec, folder: RunFolder, workspace_dir: str, sdk_dir: str, rank: int, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """All variables of one process of ``launch``; the user's win over ours except for the run's own names."""
+    variables = {k: v for k, v in inherited.items() if not k.startswith(_DROPPED)}
+    variables.update({"PYTHONUNBUFFERED": "1", "AZ_BATCHAI_TASK_INDEX": str(rank)})
+    variables.update(launch.node_variables)
+    variables.update(launch.environment_variables)
+    variables["PATH"] = os.path.dirname(launch.python) + os.pathsep + variables.get("PATH", os.defpath)
+    variables["PYTHONPATH"] = os.pathsep.join(p for p in (sdk_dir, variables.get("PYTHONPATH")) if p)
+    variables.update(
+        {
+            settings.HOME_VARIABLE: settings.home(),
+            settings.WORKSPACE_DIR_VARIABLE: workspace_dir,
+            settings.SPOOL_DIR_VARIABLE: folder.spool,
+            settings.RUN_ID_VARIABLE: launch.run_id,
+            "AZUREML_ARM_WORKSPACE_NAME": os.path.basename(workspace_dir),
+            "AZUREML_ARM_PROJECT_NAME": launch.experiment,
+            "AZUREML_OUTPUT_DIRECTORY": os.path.join(folder.work, "outputs"),
+            "AZUREML_LOGDIRECTORY_PATH": os.path.join(folder.work, "logs"),
+        }
+    )
+    return variables
+
+
+def expand(argument: str, variables: Mapping[str, str]) -> str:
+    """``argument`` with ``$NAME`` and ``${NAME}`` replaced; unknown names stay as they are."""
+    if "$" not in argument:
+        return argument
+    out, place = [], 0
+    while place < len(argument):
+        name, end = _name_at(argument, place)
+        if name is not None and name in variables:
+            out.append(variables[name])
+            place = end
+        else:
+            out.append(argument[place])
+            place += 1
+    return "".join(out)
+
+
+def _name_at(text: str, place: int) -> tuple[str | None, int]:
+    """The variable's name when ``$NAME`` or ``${NAME}`` begins at ``place``, and where it ends."""
+    if text[place] != "$":
+        return None, place
+    if text.startswith("${", place):
+        end = text.find("}", place)
+        return (text[place + 2 : end], end + 1) if end > 0 else (None, place)
+    end = place + 1
+    while end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        end += 1
+    return text[place + 1 : end] or None, end
+
+
+def own() -> Mapping[str, str]:
+    """This agent's environment, which jobs inherit from."""
+    return dict(os.environ)

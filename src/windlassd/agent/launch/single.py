@@ -1,0 +1,27 @@
+"""One process, or several equal ones, on one node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from windlass.specs.launch import LaunchSpec
+from windlassd.agent.environ import expand
+from windlassd.blobs.run_folder import DRIVER_LOG, RunFolder
+
+
+def ranks(launch: LaunchSpec, folder: RunFolder, variables: Callable[[int], Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The keeper's rank list: argv, environment and log of each process."""
+    found = []
+    for rank in range(launch.process_count):
+        env = dict(variables(rank))
+        argv = [launch.python, launch.script, *(expand(a, env) for a in launch.arguments)]
+        found.append({"argv": argv, "env": env, "log": folder.log(log_name(rank, launch.process_count))})
+    return found
+
+
+def log_name(rank: int, count: int) -> str:
+    """Name of a process's log: v1's, with the rank when there are several."""
+    root, suffix = os.path.splitext(DRIVER_LOG)
+    return DRIVER_LOG if count == 1 else f"{root}_{rank}{suffix}"

@@ -1,0 +1,194 @@
+"""One node's part of one run, from its order to its acknowledged end: a thread that reads like the story it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from windlass.errors import AzureMLException
+from windlass.specs._codec import to_wire
+from windlass.specs.launch import LaunchSpec, Outcome
+from windlass.specs.run import Reason
+from windlassd.agent import environ, outcome
+from windlassd.agent.launch import single
+from windlassd.agent.leftovers import kill_processes_of
+from windlassd.agent.materialize import make_work_folder
+from windlassd.agent.nursery import Keeper, Nursery
+from windlassd.agent.ship import Shipper
+from windlassd.agent.tail import Tail
+from windlassd.blobs.base import BlobStore
+from windlassd.blobs.run_folder import RunFolder, sha256_of
+
+log = logging.getLogger(__name__)
+LAUNCH_FILE, RANKS_FILE, EXIT_FILE = "launch.json", "ranks.json", "exit.json"
+_HASHED_AT_ONCE = 32 << 20
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every run of an agent shares."""
+
+    workspace_dir: str
+    sdk_dir: str
+    blobs: BlobStore
+    nursery: Nursery
+    shipper: Shipper
+    tail: Tail
+    snapshot: Callable[[str], list[Mapping[str, Any]]]
+    """The files of a snapshot id."""
+
+
+class NodeRun(threading.Thread):
+    """Runs one launch. ``stop`` may be called from any thread at any time."""
+
+    def __init__(self, launch: LaunchSpec, tools: Tools, done: Callable[[NodeRun], None]) -> None:
+        super().__init__(name=f"run {launch.run_id}", daemon=True)
+        self.launch = launch
+        self._tools = tools
+        self._done = done
+        self._folder = RunFolder(tools.workspace_dir, launch.run_id)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+        self._stop: Reason | None = None
+        self._keeper: Keeper | None = None
+        self._kill_at: float | None = None
+        self._ends_at = time.monotonic() + launch.max_run_duration_s if launch.max_run_duration_s else None
+
+    def stop(self, reason: Reason) -> None:
+        """Ask the processes to end: SIGTERM now, SIGKILL after the launch's grace. The first reason stands."""
+        with self._lock:
+            if self._stop is not None:
+                return
+            self._stop = reason
+            self._kill_at = time.monotonic() + self.launch.stop_grace_s
+            if self._keeper:
+                self._keeper.terminate()
+            os.eventfd_write(self._wake, 1)
+
+    def run(self) -> None:
+        """Prepare, run, finish; whatever goes wrong becomes the run's outcome."""
+        shipper, launch = self._tools.shipper, self.launch
+        self._folder.make()
+        shipper.open(launch.run_id, launch.attempt, self._folder)
+        self._tools.tail.watch(launch.run_id, self._folder)
+        try:
+            result = self._carry_out()
+        except (OSError, AzureMLException) as problem:
+            log.warning("%s could not be carried out", launch.run_id, exc_info=True)
+            result = outcome.could_not_start(
+                "start_failed", f"The run could not be started on {launch.node}: {problem}"
+            )
+        except Exception as problem:  # the edge: a bug of ours must not leave the run hanging
+            log.exception("%s failed inside the agent", launch.run_id)
+            result = outcome.could_not_start(
+                "internal_error", f"Windlass's agent failed: {problem!r}. Please report it."
+            )
+        finish(launch, self._folder, result, self._tools)
+        os.close(self._wake)
+        self._done(self)
+
+    def _carry_out(self) -> Outcome:
+        launch, folder = self.launch, self._folder
+        _write_json(os.path.join(folder.agent, LAUNCH_FILE), to_wire(launch))
+        make_work_folder(self._tools.blobs, self._tools.snapshot(launch.snapshot_id), folder)
+        self._tools.tail.watch(launch.run_id, folder)
+        inherited = environ.own()
+        place = (self._tools.workspace_dir, self._tools.sdk_dir)
+        ranks = single.ranks(launch, folder, lambda r: environ.for_rank(launch, folder, *place, r, inherited))
+        exit_file = os.path.join(folder.agent, EXIT_FILE)
+        _write_json(
+            os.path.join(folder.agent, RANKS_FILE), {"ranks": ranks, "cwd": folder.work, "exit_file": exit_file}
+        )
+        return self._keep()
+
+    def _keep(self) -> Outcome:
+        kills = outcome.oom_kills()
+        with self._lock:
+            if self._stop is not None:
+                return Outcome(canceled=True, reason_code=self._stop.code, message=self._stop.message)
+            self._keeper = self._tools.nursery.start(os.path.join(self._folder.agent, RANKS_FILE))
+        report = self._watch(self._keeper)
+        with self._lock:
+            keeper, self._keeper = self._keeper, None
+        keeper.close()
+        if report is None:
+            kill_processes_of(self.launch.run_id)
+            return outcome.keeper_lost(self.launch, self._folder)
+        return outcome.judge(self.launch, self._folder, report, self._stop, outcome.oom_kills() - kills)
+
+    def _watch(self, keeper: Keeper) -> Mapping[str, Any] | None:
+        """Follow the keeper to its end; its report, or None when it was killed."""
+        run_id, attempt, shipper = self.launch.run_id, self.launch.attempt, self._tools.shipper
+        for message in keeper.messages(self._wake, self._seconds_left):
+            if message is None:
+                self._look_at_deadlines(keeper)
+            elif "started" in message:
+                shipper.event(run_id, attempt, "started", pids=message["started"], node=self.launch.node)
+            elif "exited" in message and message["exited"]["status"] != 0:
+                self._end_the_others(keeper)
+            elif "done" in message:
+                report: Mapping[str, Any] = message["done"]
+                return report
+        return None
+
+    def _end_the_others(self, keeper: Keeper) -> None:
+        """The first rank to fail ends the run."""
+        if self.launch.process_count > 1 and self._kill_at is None:
+            self._kill_at = time.monotonic() + min(self.launch.stop_grace_s, 3.0)
+            keeper.terminate()
+
+    def _look_at_deadlines(self, keeper: Keeper) -> None:
+        now = time.monotonic()
+        if self._ends_at is not None and now >= self._ends_at:
+            self._ends_at = None
+            limit = self.launch.max_run_duration_s
+            self.stop(Reason("time_limit", f"The run was ended because it took longer than its {limit} s."))
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            keeper.kill()
+
+    def _seconds_left(self) -> float | None:
+        deadlines = [d for d in (self._kill_at, self._ends_at) if d is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+
+def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools) -> None:
+    """Bring everything of an ended launch to the server, then tell it the outcome and clear up. May be repeated."""
+    shipper, run_id, attempt = tools.shipper, launch.run_id, launch.attempt
+    shipper.event(run_id, attempt, "finalizing")
+    tools.tail.forget(run_id)
+    shipper.logs_grew(run_id, attempt, folder)
+    shipper.drain(run_id, folder)
+    try:
+        folder.keep_live()
+        result = replace(result, files=tuple(_kept(folder)))
+    except OSError as problem:
+        log.exception("the files of %s could not be kept", run_id)
+        words = f"Its files could not all be kept: {problem}. They lie in {folder.work}."
+        result = replace(
+            result, reason_code="disk_full" if result.ok else result.reason_code, message=f"{result.message} {words}"
+        )
+    shipper.wait(shipper.event(run_id, attempt, "ended", outcome=to_wire(result)))
+    folder.seal()
+    shipper.close(run_id)
+
+
+def _kept(folder: RunFolder) -> list[Mapping[str, Any]]:
+    """The kept files; with checksums when that takes no time (the server computes the others later)."""
+    files = folder.list()
+    if sum(f["size"] for f in files) > _HASHED_AT_ONCE:
+        return [dict(f) for f in files]
+    return [{**f, "sha256": sha256_of(os.path.join(folder.files, f["path"]))} for f in files]
+
+
+def _write_json(path: str, data: Mapping[str, Any]) -> None:
+    beside = path + ".tmp"
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        json.dump(data, f)
+    os.replace(beside, path)

@@ -1,0 +1,73 @@
+"""The agent's open line to the server, over which orders arrive. Losing it is how each learns of the other's death."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from windlass._transport import autostart
+from windlass._transport.client import Client
+from windlass.errors import AzureMLException, ServiceUnavailable
+
+log = logging.getLogger(__name__)
+_SILENCE_S = 20.0  # the server writes at least every 5 s
+_RETRY_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+_GIVE_UP = 60
+
+
+class OrderLine:
+    """Reads orders on a thread of its own and hands each to ``obey``; ``runs`` tells what the agent holds.
+
+    A line that breaks without an ``exit`` order means that the server was killed: it is started again, so that queued
+    runs go on without anybody calling.
+    """
+
+    def __init__(
+        self, client: Client, agent: str, obey: Callable[[Mapping[str, Any]], None],
+        runs: Callable[[], Sequence[tuple[str, int]]],
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._runs = runs
+        self._path = f"/agent/v1/{agent}/orders"
+        self._obey = obey
+        self.told_to_exit = False
+        self.finished = threading.Event()
+        threading.Thread(target=self._run, name="orders", daemon=True).start()
+
+    def _run(self) -> None:
+        tries = 0
+        while not self.told_to_exit and tries < _GIVE_UP:
+            time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+            try:
+                if tries:
+                    autostart.ensure_server(self._client.workspace_dir)
+                self._read()
+                tries = 1
+            except ServiceUnavailable as problem:
+                tries += 1
+                log.warning("no line to the server (try %d): %s", tries, problem)
+            except AzureMLException as problem:
+                tries += 1
+                log.error("the server cannot be started (try %d): %s", tries, problem)
+        self.finished.set()
+
+    def _read(self) -> None:
+        hello = json.dumps({"pid": os.getpid(), "runs": self._runs()}).encode()
+        answer = self._client.open("POST", self._path, body=hello, own_connection=True, timeout_s=_SILENCE_S)
+        try:
+            while line := answer.readline():
+                order = json.loads(line)
+                if "exit" in order:
+                    self.told_to_exit = True
+                    return
+                self._obey(order)
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            raise ServiceUnavailable(f"The line broke: {problem!r}") from problem
+        finally:
+            answer.close()

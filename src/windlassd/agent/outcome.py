@@ -1,0 +1,141 @@
+"""Why a node's part ended as it did, in words a user can act on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from windlass.specs.launch import LaunchSpec, Outcome
+from windlass.specs.run import Reason
+from windlassd.agent.launch.single import log_name
+from windlassd.blobs.run_folder import RunFolder
+
+_TAIL_BYTES = 16 << 10
+_TAIL_LINES = 12
+_OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "CUDA out of memory", "OutOfMemoryError", "Cannot allocate memory")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+def judge(
+    launch: LaunchSpec, folder: RunFolder, report: Mapping[str, Any], stop: Reason | None, oom_kills: int
+) -> Outcome:
+    """The outcome of a launch whose keeper reported ``report``.
+
+    Args:
+        launch: What was started.
+        folder: Where its logs lie.
+        report: ``{"ended": [{"rank", "status", …}], "agent_lost"}`` in the order the ranks ended.
+        stop: Why the agent was told to end it, if it was.
+        oom_kills: How often the kernel's out-of-memory killer struck on this machine while it ran.
+    """
+    ended: Sequence[Mapping[str, Any]] = report["ended"]
+    peak = max((e.get("peak_memory_bytes", 0) for e in ended), default=0) or None
+    first = next((e for e in ended if "error" in e or e["status"] != 0), None)
+    if stop is not None and stop.code != "canceled":
+        return Outcome(reason_code=stop.code, message=stop.message, peak_memory_bytes=peak)
+    if stop is not None and (first is not None or len(ended) < launch.process_count):
+        return Outcome(canceled=True, reason_code=stop.code, message=stop.message, peak_memory_bytes=peak)
+    if report.get("agent_lost"):
+        return Outcome(
+            reason_code="agent_lost", peak_memory_bytes=peak,
+            message=f"The agent on {launch.node} ended unexpectedly; the run's processes were ended with it."
+            f"{_last_words(launch, folder, 0)}",
+        )  # fmt: skip
+    if first is None:
+        return Outcome(message="", peak_memory_bytes=peak)
+    return replace(_failure(launch, folder, first, oom_kills), rank=first["rank"], peak_memory_bytes=peak)
+
+
+def keeper_lost(launch: LaunchSpec, folder: RunFolder) -> Outcome:
+    """The outcome when the keeper itself was killed."""
+    return Outcome(
+        reason_code="keeper_lost",
+        message=f"The process that looked after the run on {launch.node} was killed, and the run's processes with it."
+        f"{_last_words(launch, folder, 0)}",
+    )
+
+
+def could_not_start(code: str, message: str) -> Outcome:
+    """The outcome of a launch of which nothing was started."""
+    return Outcome(reason_code=code, message=message)
+
+
+def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oom_kills: int) -> Outcome:
+    rank = first["rank"]
+    if "error" in first:
+        return Outcome(
+            reason_code="start_failed",
+            message=f"The process could not be started on {launch.node}: {first['error']}.",
+        )
+    who = f"Rank {rank} on {launch.node}" if launch.process_count > 1 else f"The script on {launch.node}"
+    words, tail = _last_words(launch, folder, rank), _tail(launch, folder, rank)
+    peak = f" It used up to {_human(first['peak_memory_bytes'])}." if first.get("peak_memory_bytes") else ""
+    code = os.waitstatus_to_exitcode(first["status"])
+    if code < 0:
+        name = _signal_name(-code)
+        if -code == signal.SIGKILL and oom_kills:
+            return Outcome(
+                exit_signal=name, reason_code="out_of_memory",
+                message=f"{who} was killed by the kernel because the machine ran out of memory ({name}).{peak}"
+                f" Use a smaller batch or model, or fewer runs at once.{words}",
+            )  # fmt: skip
+        return Outcome(
+            exit_signal=name, reason_code="signal", message=f"{who} was ended by {name}{_hint(-code)}.{words}"
+        )
+    if any(mark in tail for mark in _OUT_OF_MEMORY):
+        return Outcome(
+            exit_code=code, reason_code="out_of_memory",
+            message=f"{who} ran out of memory and exited with code {code}.{peak}{words}",
+        )  # fmt: skip
+    if any(mark in tail for mark in _DISK_FULL):
+        return Outcome(
+            exit_code=code, reason_code="disk_full",
+            message=f"{who} found the disk full and exited with code {code}. Free space, then submit again.{words}",
+        )  # fmt: skip
+    return Outcome(exit_code=code, reason_code="exit_code", message=f"{who} exited with code {code}.{words}")
+
+
+def _hint(number: int) -> str:
+    if number == signal.SIGKILL:
+        return " (killed from outside Windlass)"
+    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT):
+        return " (it crashed in native code)"
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_words(launch: LaunchSpec, folder: RunFolder, rank: int) -> str:
+    tail = _tail(launch, folder, rank)
+    return f" Its log ends with:\n{tail}" if tail else " It wrote nothing to its log."
+
+
+def _tail(launch: LaunchSpec, folder: RunFolder, rank: int) -> str:
+    path = folder.find(log_name(rank, launch.process_count))
+    if path is None:
+        return ""
+    with open(path, "rb") as f:
+        f.seek(max(0, os.path.getsize(path) - _TAIL_BYTES))
+        lines = f.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(line[:500] for line in lines[-_TAIL_LINES:]).rstrip()
+
+
+def _human(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
+
+
+def oom_kills() -> int:
+    """How often the kernel's out-of-memory killer has struck since boot (0 where the kernel does not tell)."""
+    try:
+        with open("/proc/vmstat") as f:
+            return next((int(line.split()[1]) for line in f if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0

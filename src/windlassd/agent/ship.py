@@ -1,0 +1,211 @@
+"""Bring to the server what runs produce: events in order, and spools with acknowledged offsets.
+
+One thread, one connection. What was not acknowledged is sent again, after starting the server where none runs; the
+server counts everything once (offsets, idempotent events). Nothing here is lost when the agent dies either: its
+successor finds spools and launch files on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from windlass import settings
+from windlass._transport.client import Client
+from windlass.errors import AzureMLException, ServiceUnavailable
+from windlass.specs import spool as spool_format
+from windlassd.agent.tail import Grew
+from windlassd.blobs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+BATCH_BYTES = 1 << 20
+_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Shipper:
+    """Ships for all runs of an agent. Thread-safe.
+
+    Args:
+        client: To the workspace's server.
+        agent: This agent's name.
+    """
+
+    def __init__(self, client: Client, agent: str) -> None:
+        self._client = client
+        self._base = f"/agent/v1/{agent}"
+        self._wake = threading.Condition()
+        self._events: list[dict[str, Any]] = []
+        self._sent = self._queued = 0
+        self._dirty: set[str] = set()
+        self._folders: dict[str, tuple[RunFolder, int]] = {}
+        self._acked: dict[tuple[str, str], int] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="ship", daemon=True)
+        self._thread.start()
+
+    def open(self, run_id: str, attempt: int, folder: RunFolder) -> None:
+        """Begin to ship for a run."""
+        with self._wake:
+            self._folders[run_id] = (folder, attempt)
+
+    def close(self, run_id: str) -> None:
+        """Forget a run whose end is acknowledged."""
+        with self._wake:
+            self._folders.pop(run_id, None)
+            self._sizes.pop(run_id, None)
+            self._dirty.discard(run_id)
+            for key in [k for k in self._acked if k[0] == run_id]:
+                del self._acked[key]
+
+    def event(self, run_id: str, attempt: int, kind: str, **more: Any) -> int:
+        """Queue an event and return its ticket for ``wait``. Events of an agent arrive in the order queued."""
+        with self._wake:
+            self._events.append({"run_id": run_id, "attempt": attempt, "kind": kind, "time": time.time(), **more})
+            self._queued += 1
+            self._wake.notify_all()
+            return self._queued
+
+    def grew(self, run_id: str, kind: Grew) -> None:
+        """A run's spool, logs or files changed (from the tail)."""
+        with self._wake:
+            if run_id not in self._folders:
+                return
+            if kind is Grew.SPOOL:
+                self._dirty.add(run_id)
+                self._wake.notify_all()
+                return
+            folder, attempt = self._folders[run_id]
+        if kind is Grew.LOGS:
+            self.logs_grew(run_id, attempt, folder)
+        else:
+            self.event(run_id, attempt, "changed")
+
+    def logs_grew(self, run_id: str, attempt: int, folder: RunFolder) -> None:
+        """Tell the sizes of a run's logs when they differ from what was told last."""
+        sizes = {name: os.path.getsize(os.path.join(folder.files, name)) for name in folder.logs()}
+        with self._wake:
+            if self._sizes.get(run_id) == sizes:
+                return
+            self._sizes[run_id] = sizes
+        self.event(run_id, attempt, "grew", files=sizes)
+
+    def drain(self, run_id: str, folder: RunFolder) -> None:
+        """Return once every whole frame of the run's spools, which nobody writes to any more, is acknowledged."""
+        ends = {(run_id, name): _whole(path) for name, path in _spools(folder)}
+        with self._wake:
+            self._dirty.add(run_id)
+            self._wake.notify_all()
+            while any(self._acked.get(key, 0) < end for key, end in ends.items()):
+                self._wake.wait()
+
+    def wait(self, ticket: int) -> None:
+        """Return once the event with this ticket is acknowledged."""
+        with self._wake:
+            while self._sent < ticket:
+                self._wake.wait()
+
+    def _run(self) -> None:
+        heartbeat_s = settings.get("heartbeat_s")
+        beat = time.monotonic() + heartbeat_s
+        while True:
+            with self._wake:
+                while not self._events and not self._dirty and time.monotonic() < beat:
+                    self._wake.wait(max(0.0, beat - time.monotonic()))
+                events, self._events = self._events, []
+                dirty, self._dirty = self._dirty, set()
+                folders = dict(self._folders)
+            if time.monotonic() >= beat:
+                beat = time.monotonic() + heartbeat_s
+                events += [_heartbeat(run_id, attempt) for run_id, (_, attempt) in folders.items()]
+            for run_id in dirty:
+                if run_id in folders:
+                    self._persist(lambda r=run_id, f=folders[run_id][0]: self._ship_spools(r, f))
+            if events:
+                body = {"events": events}
+                self._persist(lambda b=body: self._client.post(f"{self._base}/events", b))
+            with self._wake:
+                self._sent += sum(e["kind"] != "heartbeat" for e in events)
+                self._wake.notify_all()
+
+    def _persist(self, send: Any) -> None:
+        """Call ``send`` until the server took it."""
+        tries = 0
+        while True:
+            try:
+                send()
+                return
+            except ServiceUnavailable as problem:
+                log.warning("the server did not take a batch, trying again: %s", problem)
+            except AzureMLException as problem:  # it answered and refused: repeating would not help
+                log.error("the server refused a batch: %s", problem)
+                return
+            time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+            tries += 1
+
+    def _ship_spools(self, run_id: str, folder: RunFolder) -> None:
+        for name, path in _spools(folder):
+            while self._ship_batch(run_id, name, path):
+                pass
+
+    def _ship_batch(self, run_id: str, name: str, path: str) -> bool:
+        """Send the next batch of one spool; False when nothing more is to be sent."""
+        key = (run_id, name)
+        start = self._acked.get(key, 0)
+        with open(path, "rb") as f:
+            f.seek(start)
+            data = f.read(BATCH_BYTES)
+            whole = spool_format.whole_frames(data)
+            if not whole and len(data) == BATCH_BYTES:  # one frame larger than a batch
+                data += f.read(spool_format.MAX_BODY_BYTES)
+                whole = spool_format.whole_frames(data)
+        if not whole:
+            return False
+        acked = self._send_batch(run_id, name, start, data[:whole])
+        with self._wake:
+            self._acked[key] = acked
+            self._wake.notify_all()
+        return acked != start
+
+    def _send_batch(self, run_id: str, name: str, start: int, data: bytes) -> int:
+        query = {"run_id": run_id, "spool": name, "offset": start}
+        kind = "application/octet-stream"
+        try:
+            answer = self._client.call("POST", f"{self._base}/spool", query=query, body=data, content_type=kind)
+        except ServiceUnavailable:
+            raise
+        except AzureMLException as problem:  # such as a run that was deleted: waiting for it would never end
+            log.error("the server refused %d bytes of %s of %s: %s", len(data), name, run_id, problem)
+            return start + len(data)
+        return int(answer["acked"])
+
+
+def _heartbeat(run_id: str, attempt: int) -> dict[str, Any]:
+    return {"run_id": run_id, "attempt": attempt, "kind": "heartbeat", "time": time.time()}
+
+
+def _spools(folder: RunFolder) -> list[tuple[str, str]]:
+    try:
+        names = [e.name for e in os.scandir(folder.spool) if e.name.endswith(spool_format.SUFFIX)]
+    except FileNotFoundError:
+        return []
+    return [(name, os.path.join(folder.spool, name)) for name in sorted(names)]
+
+
+def _whole(path: str) -> int:
+    """Bytes of whole frames in a spool file that nobody writes to any more."""
+    end = 0
+    with open(path, "rb") as f:
+        while True:
+            f.seek(end)
+            data = f.read(BATCH_BYTES)
+            whole = spool_format.whole_frames(data)
+            if not whole and len(data) == BATCH_BYTES:
+                data += f.read(spool_format.MAX_BODY_BYTES)
+                whole = spool_format.whole_frames(data)
+            if not whole:
+                return end
+            end += whole

@@ -1,0 +1,83 @@
+"""Notice at once, without polling, that a run's spool, logs or outputs grew (inotify)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from inotify_simple import INotify, flags
+
+from windlassd.blobs.run_folder import LIVE, RunFolder
+
+_CHANGES = flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE | flags.MOVED_FROM
+_PAUSE_S = 0.01
+"""After a wake-up, events gather this long before they are read: a chatty script must not cost a core."""
+
+
+class Grew(Enum):
+    """What of a run changed."""
+
+    SPOOL = "spool"
+    LOGS = "logs"
+    FILES = "files"
+
+
+class Tail:
+    """Watches the folders of runs on one thread and calls back once per burst.
+
+    Args:
+        notice: Called on the tail's thread with the run's id and what grew; must be quick.
+    """
+
+    def __init__(self, notice: Callable[[str, Grew], None]) -> None:
+        self._notice = notice
+        self._inotify = INotify()
+        self._watches: dict[int, tuple[str, Grew, str]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="tail", daemon=True).start()
+
+    def watch(self, run_id: str, folder: RunFolder) -> None:
+        """Begin to watch a run whose folders exist."""
+        with self._lock:
+            self._add(run_id, Grew.SPOOL, folder.spool)
+            self._add(run_id, Grew.LOGS, os.path.join(folder.files, "azureml-logs"))
+            for name in LIVE:
+                self._add(run_id, Grew.FILES, os.path.join(folder.work, name))
+
+    def forget(self, run_id: str) -> None:
+        """Stop watching a run."""
+        with self._lock:
+            for watch, (owner, _, _) in list(self._watches.items()):
+                if owner == run_id:
+                    del self._watches[watch]
+                    try:
+                        self._inotify.rm_watch(watch)
+                    except OSError:  # the folder is gone already, and the watch with it
+                        pass
+
+    def _add(self, run_id: str, kind: Grew, path: str) -> None:
+        try:
+            watch = self._inotify.add_watch(path, _CHANGES | flags.ONLYDIR)
+        except OSError:  # the script removed it; what it writes next is found at the end of the run
+            return
+        self._watches[watch] = (run_id, kind, path)
+
+    def _run(self) -> None:
+        while True:
+            events = self._inotify.read()
+            grown: set[tuple[str, Grew]] = set()
+            with self._lock:
+                for event in events:
+                    entry = self._watches.get(event.wd)
+                    if entry is None:
+                        continue
+                    run_id, kind, path = entry
+                    grown.add((run_id, kind))
+                    if kind is Grew.FILES and event.mask & flags.ISDIR and event.mask & (flags.CREATE | flags.MOVED_TO):
+                        self._add(run_id, kind, os.path.join(path, event.name))
+            for run_id, kind in grown:
+                self._notice(run_id, kind)
+            time.sleep(_PAUSE_S)
