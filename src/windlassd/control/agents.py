@@ -1,0 +1,207 @@
+"""The agents of a workspace: their order lines, what each was given, and starting the one of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from windlass import settings
+from windlass.specs._codec import to_wire
+from windlass.specs.launch import LaunchSpec
+from windlass.specs.run import Reason
+
+log = logging.getLogger(__name__)
+PING_S = 5.0
+Key = tuple[str, int]
+
+
+@dataclass
+class _Part:
+    """One node's part that an agent holds or is to be given."""
+
+    launch: LaunchSpec
+    started: bool = False
+    stop: Reason | None = None
+
+
+@dataclass
+class _Agent:
+    parts: dict[Key, _Part] = field(default_factory=dict)
+    outbox: asyncio.Queue[Mapping[str, Any]] | None = None
+    pid: int | None = None
+    process: subprocess.Popen[bytes] | None = None
+    failures: int = 0
+
+
+class AgentHub:
+    """Implements ``AgentLink``. Its methods may be called from any thread; the state is the loop thread's.
+
+    Args:
+        workspace_dir: The workspace's folder.
+        loop: The server's event loop.
+    """
+
+    def __init__(self, workspace_dir: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._workspace_dir = workspace_dir
+        self._loop = loop
+        self._agents: dict[str, _Agent] = {}
+        self._heard: dict[Key, float] = {}
+        self._closing = False
+
+    def start(self, agent: str, launch: LaunchSpec) -> None:
+        """Send the part now, and again to an agent that connects before it said that the part started."""
+        self._on_loop(self._give, agent, _Part(launch))
+
+    def adopt(self, agent: str, launch: LaunchSpec, started: bool) -> None:
+        """Know of a part from before this server process."""
+        self._on_loop(self._give, agent, _Part(launch, started))
+
+    def stop(self, agent: str, run_id: str, attempt: int, reason: Reason) -> None:
+        """Send the order to stop, and again to an agent that connects before the part has ended."""
+        self._on_loop(self._stop, agent, (run_id, attempt), reason)
+
+    def ensure(self, agent: str) -> None:
+        """Start the agent's process unless it is connected, starting, or alive and about to connect."""
+        self._on_loop(self._ensure, agent)
+
+    def heard(self, agent: str, key: Key, started: bool = False) -> None:
+        """The agent told something of a part. Loop thread."""
+        self._heard[key] = time.monotonic()
+        part = self._agents.setdefault(agent, _Agent()).parts.get(key)
+        if part and started:
+            part.started = True
+
+    def silence_s(self, key: Key) -> float:
+        """Seconds since the agent told anything of a part. Loop thread."""
+        return time.monotonic() - self._heard.setdefault(key, time.monotonic())
+
+    def forget(self, key: Key) -> None:
+        """The part has ended and its end is recorded. Loop thread."""
+        self._heard.pop(key, None)
+        for agent in self._agents.values():
+            agent.parts.pop(key, None)
+
+    def connected(self) -> list[Mapping[str, Any]]:
+        """``{"name", "pid"}`` of each agent with an open line."""
+        return [{"name": name, "pid": a.pid} for name, a in self._agents.items() if a.outbox is not None]
+
+    async def orders(
+        self, name: str, pid: int, held: Collection[Key], given_up: Sequence[Key]
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """What the agent on this line is to do, until it hangs up or nothing is left to do.
+
+        Args:
+            name: The agent's.
+            pid: Its process.
+            held: The parts it holds now.
+            given_up: Those of them whose runs have ended in the meantime.
+        """
+        agent = self._agents.setdefault(name, _Agent())
+        outbox: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        agent.outbox, agent.pid, agent.failures = outbox, pid, 0
+        log.info("agent %s (pid %d) is here", name, pid)
+        try:
+            yield {"known": [list(key) for key, part in agent.parts.items() if part.started and key not in held]}
+            for key in given_up:
+                yield _stop_order(key, Reason("given_up", "Its run has ended without it."))
+            for key, part in list(agent.parts.items()):
+                if not part.started:
+                    yield {"start": to_wire(part.launch)}
+                if part.stop:
+                    yield _stop_order(key, part.stop)
+            while True:
+                try:
+                    order = await asyncio.wait_for(outbox.get(), PING_S)
+                except TimeoutError:
+                    order = {}
+                yield order
+                if "exit" in order:
+                    return
+        finally:
+            if agent.outbox is outbox:
+                agent.outbox = None
+                log.info("agent %s (pid %d) is gone", name, pid)
+                if not self._closing:
+                    self._ensure(name)
+
+    def close(self) -> None:
+        """Tell every agent to exit. Loop thread; only when nothing runs."""
+        self._closing = True
+        for agent in self._agents.values():
+            if agent.outbox is not None:
+                agent.outbox.put_nowait({"exit": {}})
+
+    def detach(self) -> None:
+        """Let the agents live on while this server ends: they start the next one. Loop thread."""
+        self._closing = True
+
+    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+        self._loop.call_soon_threadsafe(call, *args)
+
+    def _give(self, name: str, part: _Part) -> None:
+        agent = self._agents.setdefault(name, _Agent())
+        key = (part.launch.run_id, part.launch.attempt)
+        agent.parts[key] = part
+        self._heard[key] = time.monotonic()
+        if agent.outbox is not None and not part.started:
+            agent.outbox.put_nowait({"start": to_wire(part.launch)})
+
+    def _stop(self, name: str, key: Key, reason: Reason) -> None:
+        agent = self._agents.setdefault(name, _Agent())
+        part = agent.parts.get(key)
+        if part is None:
+            return
+        part.stop = reason
+        if agent.outbox is not None:
+            agent.outbox.put_nowait(_stop_order(key, reason))
+
+    def _ensure(self, name: str) -> None:
+        agent = self._agents.setdefault(name, _Agent())
+        if self._closing or agent.outbox is not None or (agent.process and agent.process.poll() is None):
+            return
+        if self._is_alive(name):  # it outlived an earlier server and is about to connect
+            self._loop.call_later(1.0, self._ensure, name)
+            return
+        if agent.failures:
+            self._loop.call_later(min(0.1 * 2**agent.failures, 10.0), self._spawn, name)
+        else:
+            self._spawn(name)
+        agent.failures += 1
+
+    def _spawn(self, name: str) -> None:
+        agent = self._agents[name]
+        if self._closing or agent.outbox is not None or (agent.process and agent.process.poll() is None):
+            return
+        folder = self._folder(name)
+        with open(os.path.join(folder, "agent.log"), "ab") as output:
+            agent.process = subprocess.Popen(
+                [sys.executable, "-m", "windlassd.agent", "--workspace-dir", self._workspace_dir, "--name", name],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=folder,
+                env=settings.child_environment(),
+            )  # fmt: skip
+        self._loop.call_later(1.0, self._ensure, name)
+
+    def _is_alive(self, name: str) -> bool:
+        with open(os.path.join(self._folder(name), "agent.lock"), "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _folder(self, name: str) -> str:
+        folder = os.path.join(self._workspace_dir, "agents", name)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return folder
+
+
+def _stop_order(key: Key, reason: Reason) -> Mapping[str, Any]:
+    return {"stop": {"run_id": key[0], "attempt": key[1], "reason_code": reason.code, "message": reason.message}}

@@ -1,0 +1,190 @@
+"""A run's way on the server: environment, line, nodes. From then on its agent's events move it (``events.py``).
+
+Every step may be repeated: after a restart ``resume`` takes each unfinished run up where its record says it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from windlass.errors import AzureMLException
+from windlass.specs.run import Reason, RunRecord
+from windlass.specs.status import RunStatus, may_follow
+from windlassd.blobs.run_folder import BUILD_LOG
+from windlassd.control.core import Core
+from windlassd.control.queue import Line
+from windlassd.control.submit import job_of
+from windlassd.envs.base import EnvironmentFailed, Ready
+
+log = logging.getLogger(__name__)
+ATTEMPT = 1
+CANCELED = Reason("canceled", "The run was canceled.")
+
+
+class Conductor:
+    """One task per run that is not on a node yet. Belongs to the loop's thread."""
+
+    def __init__(self, core: Core, line: Line) -> None:
+        self._core = core
+        self._line = line
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, threading.Event] = {}
+
+    def begin(self, record: RunRecord) -> None:
+        """Take a new run on its way; returns at once."""
+        if record.id not in self._tasks:
+            task = asyncio.get_running_loop().create_task(self._conduct(record), name=f"conduct {record.id}")
+            self._tasks[record.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+
+    async def resume(self) -> None:
+        """After a start: take up every run that has not ended."""
+        for record in self._core.read(lambda tx: tx.active_runs()):
+            if record.nodes:
+                self._reattach(record)
+            elif record.status is RunStatus.CANCEL_REQUESTED:
+                await self._end_before_start(record.id, RunStatus.CANCELED, CANCELED)
+            else:
+                self.begin(record)
+
+    async def cancel(self, run_id: str, reason: Reason = CANCELED) -> RunRecord:
+        """Ask for a run's end; returns its record, unchanged when it has ended already."""
+        asked = Reason("cancel_requested", "Its cancellation was asked for.")
+        record = await self._core.write(_mover(run_id, RunStatus.CANCEL_REQUESTED, asked, {}))
+        self._core.bus.touch(run_id, "run")
+        if record.status.final:
+            return record
+        if record.nodes:
+            engine = self._core.engine(self._core.cluster(record.spec.target))
+            engine.cancel(f"{run_id}.{ATTEMPT}", reason)
+            return record
+        if stop := self._stops.get(run_id):
+            stop.set()
+        if task := self._tasks.get(run_id):
+            task.cancel()
+            await asyncio.wait([task])
+        return await self._end_before_start(run_id, RunStatus.CANCELED, reason)
+
+    def drop(self, run_id: str) -> None:
+        """The run needs no more conducting: an agent has it, or it has ended."""
+        if task := self._tasks.get(run_id):
+            task.cancel()
+
+    def active(self) -> int:
+        """How many runs are on their way to a node."""
+        return len(self._tasks)
+
+    def close(self) -> None:
+        """Stop all tasks and builds; the runs are taken up again at the next start."""
+        for stop in self._stops.values():
+            stop.set()
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _conduct(self, record: RunRecord) -> None:
+        try:
+            ready = await self._prepare(record)
+            await self._queue(record, ready)
+        except asyncio.CancelledError:
+            raise
+        except EnvironmentFailed as problem:
+            await self._end_before_start(record.id, RunStatus.FAILED, Reason("environment_failed", problem.message))
+        except AzureMLException as problem:
+            await self._end_before_start(record.id, RunStatus.FAILED, Reason(problem.error_code, problem.message))
+        except Exception as problem:  # the edge: a bug of ours must not leave the run waiting for ever
+            log.exception("conducting %s failed", record.id)
+            message = f"Windlass failed while preparing the run: {problem!r}. Please report it with server.log."
+            await self._end_before_start(record.id, RunStatus.FAILED, Reason("internal_error", message))
+
+    async def _prepare(self, record: RunRecord) -> Ready:
+        spec = record.spec.environment
+        ready = await asyncio.to_thread(self._core.envs.find, spec)
+        if ready is not None:
+            return ready
+        await self._move(record.id, RunStatus.PREPARING, Reason("environment", "Its environment is being built."))
+        stop = self._stops[record.id] = threading.Event()
+        try:
+            return await asyncio.to_thread(self._build, record, stop)
+        finally:
+            stop.set()
+            self._stops.pop(record.id, None)
+
+    def _build(self, record: RunRecord, stop: threading.Event) -> Ready:
+        folder = self._core.folder(record.id)
+        folder.make()
+        path = folder.log(BUILD_LOG)
+        with open(path, "a", encoding="utf-8") as out:
+
+            def say(line: str) -> None:
+                out.write(line + "\n")
+                out.flush()
+                self._core.touch_soon(record.id, "log")
+
+            return self._core.envs.prepare(record.spec.environment, say, stop=stop)
+
+    async def _queue(self, record: RunRecord, ready: Ready) -> None:
+        job = job_of(self._core, record.id, record.spec, python=ready.python, attempt=ATTEMPT)
+        environment = _describe(ready)
+        if self._line.would_wait(job):
+            waits = Reason("waits_for_nodes", "It waits for nodes.")
+            await self._move(record.id, RunStatus.QUEUED, waits, environment=environment)
+        placing = asyncio.ensure_future(self._line.place(job, record.created))
+        try:
+            native_id = await asyncio.shield(placing)
+        except asyncio.CancelledError:
+            await self._leave_line(placing, job.cluster.name)
+            raise
+        engine = self._core.engine(job.cluster)
+        state = engine.poll([native_id])[native_id]
+        starts = Reason("starting", " ".join([f"It starts on {', '.join(state.nodes)}.", *state.notes]))
+        await self._move(record.id, RunStatus.QUEUED, starts, environment=environment, nodes=list(state.nodes))
+
+    async def _leave_line(self, placing: asyncio.Future[str], cluster: str) -> None:
+        placing.cancel()
+        await asyncio.wait([placing])
+        if not placing.cancelled() and placing.exception() is None:  # placed in the same moment: give the nodes back
+            engine = self._core.engine(self._core.cluster(cluster))
+            engine.cancel(placing.result(), CANCELED)
+
+    def _reattach(self, record: RunRecord) -> None:
+        started = record.status is not RunStatus.QUEUED
+        python = str(record.environment.get("python", ""))
+        job = job_of(self._core, record.id, record.spec, python=python, attempt=ATTEMPT)
+        engine = self._core.engine(job.cluster)
+        native_id = engine.reattach(job, record.nodes, started)
+        if record.status is RunStatus.CANCEL_REQUESTED:
+            engine.cancel(native_id, CANCELED)
+
+    async def _move(self, run_id: str, status: RunStatus, reason: Reason, **changes: Any) -> None:
+        await self._core.write(_mover(run_id, status, reason, changes))
+        self._core.bus.touch(run_id, "run")
+
+    async def _end_before_start(self, run_id: str, status: RunStatus, reason: Reason) -> RunRecord:
+        record = await self._core.write(_mover(run_id, status, reason, {}))
+        self._core.folder(run_id).seal()
+        self._core.bus.touch(run_id, "run")
+        return record
+
+
+def _mover(run_id: str, status: RunStatus, reason: Reason, changes: Mapping[str, Any]) -> Callable[[Any], RunRecord]:
+    def work(tx: Any) -> RunRecord:
+        record: RunRecord = tx.get_run(run_id)
+        if changes:
+            record = tx.update_run(run_id, **changes)
+        if status is record.status or may_follow(record.status, status):
+            record = tx.transition(run_id, status, now=time.time(), reason=reason)
+        return record
+
+    return work
+
+
+def _describe(ready: Ready) -> dict[str, Any]:
+    described = asdict(ready)
+    described["notes"] = list(ready.notes)
+    return described

@@ -1,0 +1,93 @@
+"""What the use cases of one workspace share: store, blobs, environments, engines, agents, line and bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from windlass import settings
+from windlass.errors import ComputeTargetException, did_you_mean
+from windlass.specs.cluster import ClusterSpec
+from windlassd.blobs.base import BlobStore
+from windlassd.blobs.run_folder import RunFolder
+from windlassd.compute import registry
+from windlassd.compute.base import AgentLink, Engine
+from windlassd.control.bus import Bus
+from windlassd.envs.cache import EnvironmentCache
+from windlassd.store.base import Reader, Store, Writer
+
+T = TypeVar("T")
+LOCAL = "local"
+
+
+@dataclass
+class Core:
+    """Handed to every use case. Engines are loaded when a cluster first needs them."""
+
+    workspace_dir: str
+    store: Store
+    blobs: BlobStore
+    envs: EnvironmentCache
+    bus: Bus
+    link: AgentLink
+    loop: asyncio.AbstractEventLoop
+    engines: dict[str, Engine] = field(default_factory=dict)
+
+    async def write(self, work: Callable[[Writer], T]) -> T:
+        """``store.write`` for the loop's thread."""
+        return await asyncio.wrap_future(self.store.write(work))
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """``store.read``; quick questions only on the loop's thread."""
+        return self.store.read(work)
+
+    def touch_soon(self, run_id: str, kind: str) -> None:
+        """``bus.touch`` from any thread."""
+        self.loop.call_soon_threadsafe(self.bus.touch, run_id, kind)
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The run's folder on this machine."""
+        return RunFolder(self.workspace_dir, run_id)
+
+    def engine(self, cluster: ClusterSpec) -> Engine:
+        """The engine behind a cluster."""
+        if cluster.engine not in self.engines:
+            self.engines[cluster.engine] = registry.load(cluster.engine, self.link)
+        return self.engines[cluster.engine]
+
+    def cluster(self, name: str) -> ClusterSpec:
+        """The cluster of that name; ``local`` always exists.
+
+        Raises:
+            ComputeTargetException: there is none; the message has near matches and what exists.
+        """
+        found = self.read(lambda tx: tx.find_cluster(name))
+        if found:
+            return found[0]
+        if name == LOCAL:
+            return local_cluster()
+        known = [LOCAL, *(spec.name for spec, _, _ in self.read(lambda tx: tx.clusters()))]
+        raise ComputeTargetException(
+            f"There is no compute target {name!r} in this workspace.{did_you_mean(name, known)} "
+            f"It has: {', '.join(known)}. Make one with ComputeTarget.create or `windlass compute create`."
+        )
+
+    def cluster_or_none(self, name: str) -> ClusterSpec | None:
+        """As ``cluster``, None when it was deleted meanwhile."""
+        try:
+            return self.cluster(name)
+        except ComputeTargetException:
+            return None
+
+    @property
+    def name(self) -> str:
+        """The workspace's name."""
+        return os.path.basename(self.workspace_dir)
+
+
+def local_cluster() -> ClusterSpec:
+    """This machine without any provisioning: v1's target ``'local'``."""
+    return ClusterSpec(name=LOCAL, engine="local", max_nodes=settings.get("local_slots"))

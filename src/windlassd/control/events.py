@@ -1,0 +1,139 @@
+"""What agents tell: events that move runs, and spools that become metrics. Everything may come twice."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from windlass.errors import UserErrorException
+from windlass.specs import spool as spool_format
+from windlass.specs.launch import Outcome
+from windlass.specs.run import Reason, RunRecord
+from windlass.specs.status import RunStatus, may_follow
+from windlassd.control.agents import AgentHub
+from windlassd.control.conductor import ATTEMPT, CANCELED, Conductor
+from windlassd.control.core import Core
+from windlassd.control.queue import Line
+from windlassd.control.submit import job_of
+from windlassd.store.base import Writer
+
+log = logging.getLogger(__name__)
+RECORDED = ("started", "finalizing", "ended")
+
+
+class Events:
+    """Applies what agents tell. Belongs to the loop's thread.
+
+    Args:
+        verify: Called with the id of a run whose files still need checksums.
+    """
+
+    def __init__(
+        self, core: Core, line: Line, hub: AgentHub, conductor: Conductor, verify: Callable[[str], None]
+    ) -> None:
+        self._core = core
+        self._line = line
+        self._hub = hub
+        self._conductor = conductor
+        self._verify = verify
+
+    async def take(self, agent: str, events: Sequence[Mapping[str, Any]]) -> None:
+        """Apply a batch in its order; durable when this returns."""
+        for event in events:
+            self._hub.heard(agent, (event["run_id"], event["attempt"]), started=event["kind"] == "started")
+        recorded = [e for e in events if e["kind"] in RECORDED]
+        if recorded:
+            records = await self._core.write(lambda tx: [self._record(tx, e) for e in recorded])
+            for event, record in zip(recorded, records, strict=True):
+                if record is not None:
+                    self._follow_up(event, record)
+        for event in events:
+            if event["kind"] == "grew":
+                self._core.bus.touch(event["run_id"], "log")
+            elif event["kind"] == "changed":
+                self._core.bus.touch(event["run_id"], "files")
+
+    async def ingest(self, run_id: str, spool: str, start: int, data: bytes) -> int:
+        """Add a piece of a spool to the run's metrics; the offset that is held afterwards."""
+        frames = []
+        try:
+            for _, frame in spool_format.decode(data):
+                frames.append(frame)
+        except spool_format.TornFrame as damage:  # never block what comes after: count it as lost and go on
+            log.error("spool %s of %s is damaged after %d frames: %s", spool, run_id, len(frames), damage)
+            frames.append(spool_format.Frame(spool_format.LOST, 0, 0, None, 1))
+        end = start + len(data)
+
+        def work(tx: Writer) -> int:
+            if tx.find_run(run_id) is None:
+                raise UserErrorException(f"There is no run {run_id!r}.")
+            return tx.append(run_id, spool, start, end, frames)
+
+        held = await self._core.write(work)
+        if frames:
+            self._core.bus.touch(run_id, "metrics")
+        return held
+
+    def _record(self, tx: Writer, event: Mapping[str, Any]) -> RunRecord | None:
+        record = tx.find_run(event["run_id"])
+        if record is None:
+            return None
+        now = time.time()
+        if event["kind"] == "started":
+            return _step(tx, record, RunStatus.RUNNING, now, Reason("running", _runs_on(record)))
+        if event["kind"] == "finalizing":
+            return _step(tx, record, RunStatus.FINALIZING, now, Reason("finalizing", "Its outputs are being kept."))
+        return _end(tx, record, Outcome.from_wire(event["outcome"]), now)
+
+    def _follow_up(self, event: Mapping[str, Any], record: RunRecord) -> None:
+        key = (event["run_id"], event["attempt"])
+        if event["kind"] == "started" and not record.nodes:
+            self._take_over(record, event)
+        if event["kind"] == "ended":
+            self._conductor.drop(record.id)
+            self._hub.forget(key)
+            cluster = self._core.cluster_or_none(record.spec.target)
+            if cluster is not None:
+                self._core.engine(cluster).ended(f"{record.id}.{event['attempt']}")
+                self._line.pump(cluster)
+            if not record.verified:
+                self._verify(record.id)
+            self._core.bus.touch(record.id, "files")
+        self._core.bus.touch(record.id, "run")
+
+    def _take_over(self, record: RunRecord, event: Mapping[str, Any]) -> None:
+        """A server that was killed right after giving the run to its agent had not written down its nodes yet."""
+        self._conductor.drop(record.id)
+        job = job_of(self._core, record.id, record.spec, python="", attempt=ATTEMPT)
+        self._core.engine(job.cluster).reattach(job, [event["node"]], True)
+        self._core.store.write(lambda tx: tx.update_run(record.id, nodes=[event["node"]]))
+
+
+def _step(tx: Writer, record: RunRecord, status: RunStatus, now: float, reason: Reason) -> RunRecord:
+    return tx.transition(record.id, status, now=now, reason=reason) if may_follow(record.status, status) else record
+
+
+def _runs_on(record: RunRecord) -> str:
+    """Where it runs, with what ``starting`` had to say (such as a GPU that is not there)."""
+    if record.reason and record.reason.code == "starting":
+        return record.reason.message.replace("It starts on", "It runs on", 1)
+    return f"It runs on {', '.join(record.nodes)}." if record.nodes else "It runs."
+
+
+def _end(tx: Writer, record: RunRecord, outcome: Outcome, now: float) -> RunRecord:
+    """Keep what the agent brings, and the final status unless the run has one already."""
+    tx.keep_files(record.id, outcome.files)
+    if record.status.final:
+        return record
+    verified = all(f.get("sha256") for f in outcome.files)
+    tx.update_run(record.id, exit_code=outcome.exit_code, exit_signal=outcome.exit_signal, verified=verified)
+    asked_to_cancel = record.status is RunStatus.CANCEL_REQUESTED
+    if not asked_to_cancel:
+        record = _step(tx, record, RunStatus.FINALIZING, now, Reason("finalizing", "Its outputs are being kept."))
+    if outcome.ok:
+        return tx.transition(record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", "It completed."))
+    if asked_to_cancel:
+        return tx.transition(record.id, RunStatus.CANCELED, now=now, reason=CANCELED)
+    return tx.transition(record.id, RunStatus.FAILED, now=now, reason=Reason(outcome.reason_code, outcome.message))

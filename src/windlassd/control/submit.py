@@ -1,0 +1,94 @@
+"""Take a run: check what the client could not, and write it down."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from windlass import settings
+from windlass.errors import ComputeTargetException, ExperimentExecutionException, UserErrorException, did_you_mean
+from windlass.specs.launch import LaunchSpec
+from windlass.specs.run import RunRecord, RunSpec
+from windlassd.compute.base import JobSpec, Plan
+from windlassd.control.core import Core
+
+_EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+
+
+async def create(core: Core, spec: RunSpec, request_id: str | None) -> tuple[RunRecord, bool]:
+    """The run's record, durable, and whether it is new (False when this request was seen before).
+
+    Raises:
+        UserErrorException: (or its kin) something in ``spec`` cannot work.
+    """
+    if request_id and (seen := core.read(lambda tx: tx.run_of_request(request_id))):
+        return seen, False
+    check(core, spec)
+    now = time.time()
+    run_id = f"{spec.experiment}_{int(now)}_{secrets.token_hex(4)}"
+    record = await core.write(lambda tx: tx.create_run(run_id, spec, now=now, request_id=request_id))
+    return record, record.id == run_id
+
+
+def check(core: Core, spec: RunSpec) -> JobSpec:
+    """The job that ``spec`` stands for, if it can be one."""
+    if not _EXPERIMENT.match(spec.experiment):
+        raise UserErrorException(
+            f"{spec.experiment!r} cannot name an experiment: 1 to 128 letters, digits, '_', '-' or '.', beginning with "
+            "a letter or digit."
+        )
+    files = core.read(lambda tx: tx.find_snapshot(spec.snapshot_id))
+    if files is None:
+        raise ExperimentExecutionException(f"The snapshot {spec.snapshot_id!r} is not stored; submit the folder again.")
+    paths = [f["path"] for f in files]
+    if spec.script not in paths:
+        raise UserErrorException(
+            f"The entry script {spec.script!r} is not in the source folder{_of(spec)}."
+            f"{did_you_mean(spec.script, paths)}"
+        )
+    job = job_of(core, "new", spec, python="", attempt=1)
+    _check_counts(spec, job)
+    unsupported = core.engine(job.cluster).unsupported(job)
+    if unsupported:
+        raise UserErrorException(" ".join(unsupported.values()), error_code="not_offered")
+    return job
+
+
+def plan(core: Core, spec: RunSpec) -> Plan:
+    """What submitting ``spec`` would do; nothing is changed."""
+    job = check(core, spec)
+    return core.engine(job.cluster).plan(job)
+
+
+def job_of(core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int) -> JobSpec:
+    """The engine's view of a run."""
+    launch = LaunchSpec(
+        run_id=run_id, attempt=attempt, node="", node_rank=0, script=spec.script, arguments=tuple(spec.arguments),
+        snapshot_id=spec.snapshot_id, python=python, environment_variables=spec.environment_variables,
+        process_count=spec.process_count_per_node, max_run_duration_s=spec.max_run_duration_s,
+        stop_grace_s=settings.get("stop_grace_s"), experiment=spec.experiment,
+    )  # fmt: skip
+    return JobSpec(core.cluster(spec.target), launch, spec.node_count)
+
+
+def describe(planned: Plan) -> Mapping[str, Any]:
+    """The answer to a dry run."""
+    return {"plan": {"engine": planned.engine, "steps": list(planned.steps)}, "text": str(planned)}
+
+
+def _check_counts(spec: RunSpec, job: JobSpec) -> None:
+    for name, value in (("node_count", spec.node_count), ("process_count_per_node", spec.process_count_per_node)):
+        if not isinstance(value, int) or value < 1:
+            raise UserErrorException(f"{name} is {value!r}; it must be a whole number of 1 or more.")
+    if spec.node_count > job.cluster.max_nodes:
+        raise ComputeTargetException(
+            f"node_count is {spec.node_count}, but {spec.target!r} has at most {job.cluster.max_nodes} nodes. "
+            f"Ask for fewer nodes, or raise max_nodes with `target.update(max_nodes={spec.node_count})`."
+        )
+
+
+def _of(spec: RunSpec) -> str:
+    return f" {spec.source_directory}" if spec.source_directory else ""

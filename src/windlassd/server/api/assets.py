@@ -1,0 +1,126 @@
+"""Routes of what runs need and leave: compute targets, snapshots, blobs, models, environments."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Iterator
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from windlass.errors import SnapshotException, UserErrorException
+from windlass.specs._codec import to_wire
+from windlass.specs.cluster import ClusterSpec
+from windlassd.control.views import LocatedFile
+from windlassd.control.workspace import WorkspaceControl
+from windlassd.server.api._http import Json, body_of, file_response
+
+_BLOB = struct.Struct("<Q32s")
+_PIECE = 1 << 20
+
+
+def router(control: WorkspaceControl) -> APIRouter:
+    """The routes under ``/v1`` that are not about one run."""
+    routes = APIRouter(prefix="/v1")
+    _compute(routes, control)
+    _snapshots(routes, control)
+    _models(routes, control)
+    _environments(routes, control)
+    return routes
+
+
+def _compute(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.get("/computes")
+    async def computes() -> Json:
+        return Json({"computes": list(control.clusters.list())})
+
+    @routes.get("/computes/{name}")
+    async def compute(name: str) -> Json:
+        return Json(control.clusters.get(name))
+
+    @routes.put("/computes/{name}")
+    async def put_compute(name: str, request: Request) -> Json:
+        return Json(await control.clusters.put(ClusterSpec.from_wire({**await body_of(request), "name": name})))
+
+    @routes.delete("/computes/{name}")
+    async def delete_compute(name: str) -> Json:
+        await control.clusters.delete(name)
+        return Json({})
+
+
+def _snapshots(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.post("/snapshots")
+    async def announce(request: Request) -> Json:
+        return Json(await control.take_snapshot((await body_of(request))["files"]))
+
+    @routes.get("/snapshots/{snapshot_id}")
+    def snapshot(snapshot_id: str) -> Json:
+        files = control.core.read(lambda tx: tx.find_snapshot(snapshot_id))
+        if files is None:
+            raise UserErrorException(f"There is no snapshot {snapshot_id!r}.")
+        return Json({"id": snapshot_id, "files": [dict(f) for f in files]})
+
+    @routes.post("/blobs")
+    async def put_blobs(request: Request) -> Json:
+        stored = 0
+        async for sha256, content in _blobs(request.stream()):
+            await asyncio.to_thread(control.core.blobs.put, content, sha256)
+            stored += 1
+        return Json({"stored": stored})
+
+    @routes.get("/blobs/{sha256}")
+    def blob(sha256: str) -> FileResponse:
+        path = control.core.blobs.path(sha256)
+        if path is None:
+            raise UserErrorException(f"There is no blob {sha256!r}.")
+        return file_response(LocatedFile(path, 0, sha256))
+
+
+async def _blobs(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Iterator[bytes]]]:
+    """The ``(hash, content)`` pairs of a request, one in memory at a time."""
+    buffer = bytearray()
+    async for chunk in stream:
+        buffer += chunk
+        while len(buffer) >= _BLOB.size:
+            size, digest = _BLOB.unpack_from(buffer)
+            end = _BLOB.size + size
+            if len(buffer) < end:
+                break
+            content = bytes(buffer[_BLOB.size : end])
+            del buffer[:end]
+            yield digest.hex(), iter([content])
+    if buffer:
+        raise SnapshotException("The upload of the source folder was cut short; submit again.")
+
+
+def _models(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.get("/models")
+    def models(name: str | None = None, run_id: str | None = None) -> Json:
+        return Json({"models": [to_wire(m) for m in control.models(name, run_id)]})
+
+    @routes.post("/models")
+    async def register(request: Request) -> Json:
+        return Json(to_wire(await control.run_models.register(await body_of(request))))
+
+    @routes.get("/models/{name}/versions/{version}")
+    def model(name: str, version: str) -> Json:
+        return Json(to_wire(control.run_models.get(name, version)))
+
+    @routes.get("/models/{name}/versions/{version}/files/{path:path}")
+    def model_file(name: str, version: str, path: str) -> FileResponse:
+        return file_response(control.run_models.locate(name, version, path))
+
+
+def _environments(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.get("/environments")
+    def environments() -> Json:
+        return Json({"environments": [to_wire(e) for e in control.core.envs.list()]})
+
+    @routes.delete("/environments/{key}")
+    def delete_environment(key: str) -> Json:
+        used = [r.id for r in control.core.read(lambda tx: tx.active_runs()) if r.environment.get("key") == key]
+        if used:
+            raise UserErrorException(f"The environment {key} is in use by {', '.join(used[:5])}; wait for it to end.")
+        control.core.envs.remove(key)
+        return Json({})

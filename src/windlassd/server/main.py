@@ -1,0 +1,230 @@
+"""The server process of one workspace: one lock, one database, two listeners, gone when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import windlassd
+from windlass import settings
+from windlass._transport.places import private_dir, server_dir, socket_path
+from windlass.errors import UserErrorException
+from windlassd.blobs.files import FileBlobStore
+from windlassd.compute.local import AGENT
+from windlassd.control.agents import AgentHub
+from windlassd.control.bus import Bus
+from windlassd.control.core import Core
+from windlassd.control.workspace import WorkspaceControl
+from windlassd.envs.cache import EnvironmentCache
+from windlassd.server.api.app import create_api_app
+from windlassd.server.web.app import create_web_app
+from windlassd.store.filesystem import refuse_network
+from windlassd.store.sql import SqlStore
+
+log = logging.getLogger(__name__)
+PROTOCOL = 1
+_LOCK_WAIT_S = 15.0
+_SHUTDOWN_S = 3
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has one owner, ``WorkspaceServer``."""
+
+    def capture_signals(self) -> Any:
+        """Leave the process's signals alone."""
+        return nullcontext()
+
+
+class WorkspaceServer:
+    """Serves one workspace until it is told to stop or nothing is left to do.
+
+    Args:
+        workspace_dir: The workspace's folder; made when absent.
+        ready_fd: Written to once connections are accepted.
+    """
+
+    def __init__(self, workspace_dir: str, ready_fd: int | None = None) -> None:
+        self._dir = os.path.abspath(workspace_dir)
+        self._ready_fd = ready_fd
+        self._started = time.time()
+        self._stop = asyncio.Event()
+        self._lively = time.monotonic()
+        self._listeners: list[_Listener] = []
+        self._web = ""
+
+    async def serve(self) -> None:
+        """Run until stopped.
+
+        Raises:
+            UserErrorException: another server has the workspace, or the folder cannot hold one.
+        """
+        refuse_network(self._dir)
+        private_dir(self._dir)
+        private_dir(server_dir(self._dir))
+        with open(os.path.join(server_dir(self._dir), "server.lock"), "a+") as lock:
+            await _take(lock.fileno(), self._dir)
+            await self._serve_locked()
+
+    async def _serve_locked(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        store = SqlStore.open(self._dir)
+        hub = AgentHub(self._dir, loop)
+        core = Core(
+            workspace_dir=self._dir, store=store, blobs=FileBlobStore(os.path.join(self._dir, "blobs")),
+            envs=EnvironmentCache(os.path.join(settings.home(), "environments")), bus=Bus(), link=hub, loop=loop,
+        )  # fmt: skip
+        control = WorkspaceControl(core, hub)
+        hub.ensure(AGENT)
+        try:
+            await self._listen(control)
+        finally:
+            control.close()
+            core.envs.close()
+            store.close()
+
+    async def _listen(self, control: WorkspaceControl) -> None:
+        tcp, unix = _loopback(self._dir), _unix(self._dir)
+        self._web = f"http://127.0.0.1:{tcp.getsockname()[1]}"
+        host = self._web.removeprefix("http://")
+        api = create_api_app(control, self._describe, self._stop.set)
+        web = create_web_app(control, hosts=[host, host.replace("127.0.0.1", "localhost")])
+        await control.start()
+        serving = [self._start(self._noting_activity(api), unix), self._start(self._noting_activity(web), tcp)]
+        await asyncio.gather(*(_started(listener) for listener in self._listeners))
+        self._write_address()
+        if self._ready_fd is not None:
+            os.write(self._ready_fd, b"1")
+            os.close(self._ready_fd)
+        log.info("workspace %s is served by pid %d at %s", self._dir, os.getpid(), self._web)
+        idle = asyncio.create_task(self._stop_when_idle(control))
+        failed = asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([asyncio.create_task(self._stop.wait()), asyncio.ensure_future(failed)],
+                           return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        idle.cancel()
+        os.unlink(socket_path(self._dir))  # from here on a client starts the next server, which waits for our lock
+        (control.hub.close if control.active() == 0 else control.hub.detach)()
+        await asyncio.sleep(0)
+        web.state.streams.close()  # uvicorn would wait for open pages
+        for listener in self._listeners:
+            listener.should_exit = True
+        await asyncio.gather(*serving)
+        log.info("the server of %s ends", self._dir)
+
+    def _start(self, app: Any, sock: socket.socket) -> asyncio.Task[None]:
+        listener = _Listener(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none",
+                timeout_graceful_shutdown=_SHUTDOWN_S, timeout_keep_alive=120,
+            )
+        )  # fmt: skip
+        self._listeners.append(listener)
+        return asyncio.create_task(listener.serve(sockets=[sock]))
+
+    def _noting_activity(self, app: ASGIApp) -> ASGIApp:
+        """``app``, with each call of a client counted as a sign of life; agents' are not."""
+
+        async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+            if not scope.get("path", "").startswith("/agent/"):
+                self._lively = time.monotonic()
+            await app(scope, receive, send)
+
+        return noting
+
+    async def _stop_when_idle(self, control: WorkspaceControl) -> None:
+        while True:
+            limit_s = settings.get("server_idle_s")
+            if not control.idle():
+                self._lively = time.monotonic()
+            left = self._lively + limit_s - time.monotonic()
+            if left <= 0:
+                log.info("nothing to do for %g s", limit_s)
+                self._stop.set()
+                return
+            await asyncio.sleep(min(max(left, 0.05), 5.0))
+
+    def _describe(self) -> Mapping[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "version": windlassd.__version__,
+            "protocol": PROTOCOL,
+            "workspace": os.path.basename(self._dir),
+            "workspace_dir": self._dir,
+            "home": settings.home(),
+            "web": self._web,
+            "socket": socket_path(self._dir),
+            "started": self._started,
+        }
+
+    def _write_address(self) -> None:
+        path = os.path.join(server_dir(self._dir), "server.json")
+        with open(path + ".tmp", "w", encoding="utf-8") as f:
+            json.dump(dict(self._describe()), f)
+        os.replace(path + ".tmp", path)
+
+
+async def _take(fd: int, workspace_dir: str) -> None:
+    """Hold the workspace's lock for the life of this process; an ending server's is waited for."""
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserErrorException(
+                    f"Another server has the workspace {workspace_dir}. See `windlass server status`."
+                ) from None
+            await asyncio.sleep(0.02)
+
+
+async def _started(listener: uvicorn.Server) -> None:
+    while not listener.started:
+        await asyncio.sleep(0.001)
+
+
+def _unix(workspace_dir: str) -> socket.socket:
+    path = socket_path(workspace_dir)
+    if os.path.exists(path):  # we hold the lock, so nobody listens there
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(512)
+    return sock
+
+
+def _loopback(workspace_dir: str) -> socket.socket:
+    """A listener on 127.0.0.1, on the port it had last time where that is free: Web View addresses stay good."""
+    path = os.path.join(server_dir(workspace_dir), "port")
+    try:
+        with open(path, encoding="utf-8") as f:
+            wanted = int(f.read())
+    except (OSError, ValueError):
+        wanted = 0
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", wanted))
+    except (OSError, OverflowError):
+        sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(str(sock.getsockname()[1]))
+    return sock
