@@ -1,0 +1,1 @@
+"""The browser's pages: server-rendered, live, behind a session and a strict content security policy."""
