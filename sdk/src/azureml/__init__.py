@@ -1,0 +1,1 @@
+"""v1's import paths, re-exported from ``windlass``."""

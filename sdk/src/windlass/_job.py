@@ -1,0 +1,126 @@
+"""What a configuration (estimator, ScriptRunConfig) asks for, before it is checked against the workspace."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+from windlass._not_offered import not_offered
+from windlass.errors import UserErrorException
+from windlass.specs.environment import EnvironmentSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the user described it. ``*_argument`` are the user's names of the arguments, for messages."""
+
+    source_directory: str
+    script: str
+    script_argument: str = "entry_script"
+    arguments: Tuple[str, ...] = ()
+    target: str = "local"
+    environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
+    environment_variables: Dict[str, str] = field(default_factory=dict)
+    node_count: int = 1
+    process_count_per_node: int = 1
+    max_run_duration_s: Optional[int] = None
+    framework: str = "Python"
+    communicator: str = "None"
+
+
+def folder_path(source_directory: Any) -> str:
+    """The source folder as text; UserErrorException when it is no path."""
+    if not isinstance(source_directory, (str, os.PathLike)) or not os.fspath(source_directory):
+        raise UserErrorException(
+            "source_directory=%r is not the path of a folder; give the folder of your script, such as './src'."
+            % (source_directory,)
+        )
+    return str(os.fspath(source_directory))
+
+
+def script_path(argument: str, script: Any) -> str:
+    """The entry script as text; UserErrorException, naming ``argument``, when it is no path."""
+    if not isinstance(script, (str, os.PathLike)) or not os.fspath(script):
+        raise UserErrorException(
+            "%s=%r: give the path of your script relative to source_directory, such as 'train.py'." % (argument, script)
+        )
+    return str(os.fspath(script))
+
+
+def target_name(compute_target: Any) -> str:
+    """Name of a compute target given as an object or as text; None is this machine, ``local``.
+
+    Raises:
+        UserErrorException: it is neither.
+    """
+    if compute_target is None:
+        return "local"
+    name = compute_target if isinstance(compute_target, str) else getattr(compute_target, "name", None)
+    if not isinstance(name, str) or not name:
+        raise UserErrorException(
+            "compute_target=%r is neither a ComputeTarget nor the name of one, such as 'local'." % (compute_target,)
+        )
+    return name
+
+
+def count(argument: str, value: Any) -> int:
+    """``value`` as a positive whole number.
+
+    Raises:
+        UserErrorException: it is not one; the message names ``argument``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserErrorException("%s=%r must be a whole number of at least 1." % (argument, value))
+    return value
+
+
+def duration(argument: str, value: Any) -> "Optional[int]":
+    """A longest duration in seconds, or None."""
+    return None if value is None else count(argument, value)
+
+
+def script_arguments(script_params: Any) -> "Tuple[str, ...]":
+    """``script_params`` as the script's arguments, in order; an empty string as value makes a bare flag.
+
+    Raises:
+        UserErrorException: they are no dictionary, or a value is nothing that an argument can be.
+    """
+    if script_params is None:
+        return ()
+    if not isinstance(script_params, dict):
+        raise UserErrorException(
+            "script_params must be a dictionary such as {'--epochs': 10}, not %r. For a bare flag give the value ''."
+            % (script_params,)
+        )
+    found: "List[str]" = []
+    for name, value in script_params.items():
+        if not isinstance(name, str) or not name:
+            raise UserErrorException("script_params has the name %r; names must be text such as '--epochs'." % (name,))
+        found.append(name)
+        if not (isinstance(value, str) and value == ""):
+            found.append(argument_text("script_params[%r]" % name, value))
+    return tuple(found)
+
+
+def argument_text(where: str, value: Any) -> str:
+    """One argument as text.
+
+    Raises:
+        UserErrorException: it is None or holds what an argument cannot.
+        NotOffered: it is a data reference or some other object of v1.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        value = value.item()
+    if isinstance(value, (str, int, float)):
+        text = str(value)
+        if "\0" in text:
+            raise UserErrorException("%s holds a zero byte, which no argument can." % where)
+        return text
+    if value is None:
+        raise UserErrorException("%s is None; give text or a number, or '' for a bare flag." % where)
+    raise not_offered(
+        "%s of type %s" % (where, type(value).__qualname__), "Give text or a number, such as the path of the data."
+    )

@@ -1,0 +1,112 @@
+"""``windlass server``: the background server of a workspace."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional
+
+import typer
+
+from windlass.cli._options import AsJson, StatusGroup, WorkspaceName, noun
+from windlass.cli._session import workspace_folder
+from windlass.cli._show import ago, as_json, pairs, result
+
+if TYPE_CHECKING:
+    from windlass._transport.client import Client
+
+app = noun("The background server of a workspace.", StatusGroup)
+_STOP_S = 30.0
+_PAUSE_S = 0.02
+
+
+@app.command("start")
+def start(json: AsJson = False, workspace: WorkspaceName = None) -> None:
+    """Start the server if it is not running."""
+    from windlass._transport.client import Client
+    from windlass.cli._session import open_workspace
+
+    folder = open_workspace(workspace)._dir
+    about = Client(folder).get("/v1/server")
+    if json:
+        as_json({"running": True, **about})
+    else:
+        result("%s: running (pid %d) at %s" % (about["workspace"], about["pid"], about["web"]))
+
+
+@app.command("stop")
+def stop(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when runs have not ended; they are canceled first.")
+    ] = False,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Stop the server.
+
+    It comes back with the next command or script that needs it.
+    """
+    import os
+
+    folder = workspace_folder(workspace)
+    client, about = _asked(folder)
+    if about is None:
+        result("%s: not running" % os.path.basename(folder))
+        return
+    client.post("/v1/server/stop", {"force": force})
+    _wait_for_end(about["pid"])
+    result("%s: stopped" % about["workspace"])
+
+
+@app.command("status")
+def status(json: AsJson = False, workspace: WorkspaceName = None) -> None:
+    """Tell whether the server runs, and where.
+
+    Starts nothing.
+    """
+    import os
+
+    folder = workspace_folder(workspace)
+    _, about = _asked(folder)
+    if json:
+        absent = {"workspace": os.path.basename(folder), "workspace_dir": folder}
+        as_json({"running": about is not None, **(about or absent)})
+    elif about is None:
+        result("%s: not running. It starts by itself when something needs it." % os.path.basename(folder))
+    else:
+        pairs([
+            ("Workspace", about["workspace"]),
+            ("Running", "pid %d, started %s" % (about["pid"], ago(about["started"]))),
+            ("Address", about["web"]), ("Version", about["version"]), ("Active runs", str(about["active_runs"])),
+            ("Agents", ", ".join("%s (pid %d)" % (agent["name"], agent["pid"]) for agent in about["agents"])),
+            ("Folder", about["workspace_dir"]), ("Socket", about["socket"]),
+        ])  # fmt: skip
+
+
+def _asked(folder: str) -> "tuple[Client, Optional[Dict[str, Any]]]":
+    """What the server tells of itself; None when it does not run."""
+    from windlass._transport import autostart
+    from windlass._transport.client import Client
+
+    client = Client(folder, start=False)
+    return client, (client.get("/v1/server") if autostart.is_running(folder) else None)
+
+
+def _wait_for_end(pid: int) -> None:
+    """Return when the process is gone.
+
+    Raises:
+        ServiceUnavailable: it is still there after half a minute.
+    """
+    import os
+
+    from windlass.errors import ServiceUnavailable
+
+    deadline = time.monotonic() + _STOP_S
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(_PAUSE_S)  # nothing tells a process that another, not its child, has ended
+    raise ServiceUnavailable(
+        "The server (pid %d) has not ended in %g s." % (pid, _STOP_S), "Look at `windlass server status`."
+    )

@@ -1,0 +1,418 @@
+"""``ComputeTarget`` and ``AmlCompute``: where runs run; v1's ``azureml.core.compute``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
+
+from windlass._compute_status import (
+    AmlComputeNodeStateCounts,
+    AmlComputeStatus,
+    ScaleSettings,
+    status_from_wire,
+)
+from windlass._not_offered import AbsentMethod, refuse_options
+from windlass._transport.client import quote
+from windlass.errors import ComputeTargetException, did_you_mean
+from windlass.specs import vm_sizes
+from windlass.specs._codec import to_wire
+from windlass.specs.cluster import ClusterSpec
+
+if TYPE_CHECKING:
+    from windlass.run import Run
+    from windlass.workspace import Workspace
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z|[A-Za-z]\Z")
+_PRIORITIES = ("dedicated", "lowpriority")
+_AZURE_ONLY = "It is about Azure resources; leave it out."
+_ACTIVE = ("NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Running", "Finalizing", "CancelRequested",
+           "NotResponding")  # fmt: skip
+
+__all__ = [
+    "AmlCompute",
+    "AmlComputeNodeStateCounts",
+    "AmlComputeProvisioningConfiguration",
+    "AmlComputeStatus",
+    "ComputeTarget",
+    "ComputeTargetProvisioningConfiguration",
+    "ScaleSettings",
+]
+
+
+class ComputeTargetProvisioningConfiguration:
+    """What a new compute target is asked to be."""
+
+    def __init__(self, type: str, location: "Optional[str]") -> None:
+        self.type = type
+        self.location = location
+
+    def validate_configuration(self) -> None:
+        """Raise ComputeTargetException when a value is wrong."""
+
+
+class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration):
+    """What a new cluster is asked to be; see ``AmlCompute.provisioning_configuration``."""
+
+    def __init__(
+        self, vm_size: str = "", vm_priority: str = "dedicated", min_nodes: int = 0, max_nodes: "Optional[int]" = None,
+        idle_seconds_before_scaledown: "Optional[int]" = 1800, admin_username: Any = None,
+        admin_user_password: Any = None, admin_user_ssh_key: Any = None, vnet_resourcegroup_name: Any = None,
+        vnet_name: Any = None, subnet_name: Any = None, tags: "Optional[Dict[str, str]]" = None,
+        description: "Optional[str]" = None, remote_login_port_public_access: str = "NotSpecified",
+        identity_type: Any = None, identity_id: Any = None, compute_location: Any = None,
+        enable_node_public_ip: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__("AmlCompute", compute_location)
+        refuse_options("AmlCompute.provisioning_configuration", {
+            "admin_username": (admin_username, None, _AZURE_ONLY),
+            "admin_user_password": (admin_user_password and "(hidden)", None, _AZURE_ONLY),
+            "admin_user_ssh_key": (admin_user_ssh_key, None, _AZURE_ONLY),
+            "vnet_resourcegroup_name": (vnet_resourcegroup_name, None, _AZURE_ONLY),
+            "vnet_name": (vnet_name, None, _AZURE_ONLY),
+            "subnet_name": (subnet_name, None, _AZURE_ONLY),
+            "remote_login_port_public_access": (remote_login_port_public_access, "NotSpecified", _AZURE_ONLY),
+            "identity_type": (identity_type, None, _AZURE_ONLY),
+            "identity_id": (identity_id, None, _AZURE_ONLY),
+            "location": (compute_location, None, _AZURE_ONLY),
+            "enable_node_public_ip": (enable_node_public_ip, True, _AZURE_ONLY),
+        })  # fmt: skip
+        self.vm_size = vm_size
+        self.vm_priority = vm_priority
+        self.tags = tags
+        self.description = description
+        self.scale_settings = ScaleSettings(
+            min_nodes,
+            1 if max_nodes is None else max_nodes,
+            1800 if idle_seconds_before_scaledown is None else idle_seconds_before_scaledown,
+        )
+        self.validate_configuration()
+
+    def validate_configuration(self) -> None:
+        """Raise ComputeTargetException when a value is wrong; the message names it and what is allowed."""
+        if self.vm_size and vm_sizes.find(self.vm_size) is None:
+            raise ComputeTargetException(
+                "vm_size=%r is not a size Windlass knows.%s AmlCompute.supported_vmsizes(ws) lists all."
+                % (self.vm_size, did_you_mean(self.vm_size, [size.name for size in vm_sizes.SIZES]))
+            )
+        if str(self.vm_priority).lower() not in _PRIORITIES:
+            raise ComputeTargetException(
+                "vm_priority=%r must be one of: %s." % (self.vm_priority, ", ".join(_PRIORITIES))
+            )
+        scale = self.scale_settings
+        _check_scale(scale.minimum_node_count, scale.maximum_node_count, scale.idle_seconds_before_scaledown)
+
+    def _spec(self, name: str) -> ClusterSpec:
+        known = vm_sizes.find(self.vm_size) if self.vm_size else None
+        return ClusterSpec(
+            name=name, vm_size=known.name if known else None, vm_priority=str(self.vm_priority).lower(),
+            min_nodes=self.scale_settings.minimum_node_count, max_nodes=self.scale_settings.maximum_node_count,
+            idle_seconds_before_scaledown=self.scale_settings.idle_seconds_before_scaledown,
+            description=self.description, tags=dict(self.tags or {}),
+        )  # fmt: skip
+
+
+class ComputeTarget:
+    """A named place where runs run. ``ComputeTarget(workspace, name)`` is the target of its own class.
+
+    Raises:
+        ComputeTargetException: the workspace has none of that name.
+    """
+
+    type = "AmlCompute"
+
+    def __new__(cls, workspace: "Workspace", name: str) -> "ComputeTarget":
+        """An object of the class that fits the target; clusters are the only kind so far."""
+        return super().__new__(AmlCompute if cls is ComputeTarget else cls)
+
+    def __init__(self, workspace: "Workspace", name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ComputeTargetException("name=%r must be the name of a compute target." % (name,))
+        self._begin(workspace, workspace._client.get("/v1/computes/%s" % quote(name)))
+
+    @classmethod
+    def _of(cls, workspace: "Workspace", data: "Mapping[str, Any]") -> "AmlCompute":
+        target = object.__new__(AmlCompute)
+        target._begin(workspace, data)
+        return target
+
+    def _begin(self, workspace: "Workspace", data: "Mapping[str, Any]") -> None:
+        self.workspace = workspace
+        self._data = data
+        self._spec = ClusterSpec.from_wire(data["spec"])
+
+    @staticmethod
+    def create(
+        workspace: "Workspace", name: str, provisioning_configuration: ComputeTargetProvisioningConfiguration
+    ) -> "AmlCompute":
+        """Make a compute target, or change the one of that name to this configuration.
+
+        Raises:
+            ComputeTargetException: the name or the configuration is wrong.
+        """
+        if not isinstance(provisioning_configuration, AmlComputeProvisioningConfiguration):
+            raise ComputeTargetException(
+                "provisioning_configuration=%r: give AmlCompute.provisioning_configuration(...)."
+                % (provisioning_configuration,)
+            )
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise ComputeTargetException(
+                "name=%r: a compute target's name has 1 to 63 letters, digits or '-', and begins with a letter."
+                % (name,)
+            )
+        provisioning_configuration.validate_configuration()
+        spec = provisioning_configuration._spec(name)
+        return ComputeTarget._of(workspace, workspace._client.put("/v1/computes/%s" % quote(name), to_wire(spec)))
+
+    @staticmethod
+    def list(workspace: "Workspace") -> "List[ComputeTarget]":
+        """All compute targets of the workspace."""
+        return [ComputeTarget._of(workspace, data) for data in workspace._client.get("/v1/computes")["computes"]]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._spec.name
+
+    @property
+    def id(self) -> str:
+        """v1's id; here the name."""
+        return self._spec.name
+
+    @property
+    def location(self) -> str:
+        """Where it is: this machine."""
+        return "local"
+
+    @property
+    def tags(self) -> "Dict[str, str]":
+        """Its tags."""
+        return dict(self._spec.tags)
+
+    @property
+    def description(self) -> "Optional[str]":
+        """Text for people."""
+        return self._spec.description
+
+    @property
+    def provisioning_state(self) -> str:
+        """v1's state; a target that is there has succeeded."""
+        return "Succeeded"
+
+    @property
+    def provisioning_errors(self) -> None:
+        """v1's errors; there are none."""
+        return None
+
+    def refresh_state(self) -> None:
+        """Read it afresh from the server."""
+        self._begin(self.workspace, self.workspace._client.get("/v1/computes/%s" % quote(self.name)))
+
+    def delete(self) -> None:
+        """Remove it.
+
+        Raises:
+            UserErrorException: runs hold it or wait for it.
+        """
+        self.workspace._client.delete("/v1/computes/%s" % quote(self.name))
+
+    def get_status(self) -> AmlComputeStatus:
+        """The state now."""
+        raise NotImplementedError
+
+    def serialize(self) -> "Dict[str, Any]":
+        """What is known of it, under v1's keys."""
+        raise NotImplementedError
+
+    def wait_for_completion(self, show_output: bool = False, is_delete_operation: bool = False) -> None:
+        """Return when it is ready."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "%s(name=%r, vm_size=%r, max_nodes=%d)" % (
+            type(self).__name__, self.name, self._spec.vm_size, self._spec.max_nodes,
+        )  # fmt: skip
+
+    attach = AbsentMethod("Make a cluster: ComputeTarget.create(ws, name, AmlCompute.provisioning_configuration()).")
+    deserialize = AbsentMethod("Use ComputeTarget(workspace, name).")
+    detach = AbsentMethod("Use delete().")
+
+
+class AmlCompute(ComputeTarget):
+    """A cluster of equal nodes. On this machine nodes are slots: there are always ``max_nodes`` of them."""
+
+    @staticmethod
+    def provisioning_configuration(
+        vm_size: str = "", vm_priority: str = "dedicated", min_nodes: int = 0, max_nodes: "Optional[int]" = None,
+        idle_seconds_before_scaledown: "Optional[int]" = 1800, admin_username: Any = None,
+        admin_user_password: Any = None, admin_user_ssh_key: Any = None, vnet_resourcegroup_name: Any = None,
+        vnet_name: Any = None, subnet_name: Any = None, tags: "Optional[Dict[str, str]]" = None,
+        description: "Optional[str]" = None, remote_login_port_public_access: str = "NotSpecified",
+        identity_type: Any = None, identity_id: Any = None, location: Any = None, enable_node_public_ip: bool = True,
+    ) -> AmlComputeProvisioningConfiguration:  # fmt: skip
+        """What a new cluster shall be.
+
+        Args:
+            vm_size: An Azure size such as ``STANDARD_NC6``; on this machine a label. Empty: none.
+            vm_priority: ``dedicated`` or ``lowpriority``.
+            min_nodes: Nodes that are kept when idle.
+            max_nodes: Most nodes; None is 1.
+            idle_seconds_before_scaledown: Idle time after which a node is given up.
+            tags: Of the target.
+            description: Text for people.
+
+        Raises:
+            ComputeTargetException: a value is wrong; for an unknown size near matches are named.
+            NotOffered: an option about Azure resources was given.
+        """
+        return AmlComputeProvisioningConfiguration(
+            vm_size, vm_priority, min_nodes, max_nodes, idle_seconds_before_scaledown, admin_username,
+            admin_user_password, admin_user_ssh_key, vnet_resourcegroup_name, vnet_name, subnet_name, tags, description,
+            remote_login_port_public_access, identity_type, identity_id, location, enable_node_public_ip,
+        )  # fmt: skip
+
+    def wait_for_completion(  # type: ignore[override]  # v1's own order of arguments
+        self, show_output: bool = False, min_node_count: "Optional[int]" = None, timeout_in_minutes: float = 25,
+        is_delete_operation: bool = False,
+    ) -> None:  # fmt: skip
+        """Return when the cluster is ready; its slots are there as soon as it is made.
+
+        Args:
+            show_output: Print v1's progress.
+            min_node_count: Nodes that must be there.
+            timeout_in_minutes: Longest wait; nothing here waits.
+            is_delete_operation: v1's own; a delete is over when it returns.
+
+        Raises:
+            ComputeTargetException: ``min_node_count`` is more than the cluster may have.
+        """
+        if not is_delete_operation:
+            self.refresh_state()
+        most = self._spec.max_nodes
+        if min_node_count is not None and min_node_count > most:
+            raise ComputeTargetException(
+                "min_node_count=%d is more than %r may have (max_nodes=%d)." % (min_node_count, self.name, most)
+            )
+        if show_output:
+            lines = ["Deleting" if is_delete_operation else "Creating", "Succeeded",
+                     "AmlCompute wait for completion finished", ""]  # fmt: skip
+            if not is_delete_operation:
+                lines.append("Minimum number of nodes requested have been provisioned")
+            sys.stdout.write("\n".join(lines) + "\n")
+
+    def get_status(self) -> AmlComputeStatus:
+        """The state now; ``serialize()`` makes a dictionary of it."""
+        self.refresh_state()
+        return status_from_wire(self._data)
+
+    @property
+    def status(self) -> AmlComputeStatus:
+        """The state when it was last read."""
+        return status_from_wire(self._data)
+
+    @property
+    def vm_size(self) -> "Optional[str]":
+        """Size of its nodes, or None."""
+        return self._spec.vm_size
+
+    @property
+    def vm_priority(self) -> str:
+        """``dedicated`` or ``lowpriority``."""
+        return self._spec.vm_priority
+
+    @property
+    def scale_settings(self) -> ScaleSettings:
+        """How far it scales."""
+        spec = self._spec
+        return ScaleSettings(spec.min_nodes, spec.max_nodes, spec.idle_seconds_before_scaledown)
+
+    def list_nodes(self) -> "List[Dict[str, Any]]":
+        """Its nodes in v1's shape: those of runs with their run, and the idle ones."""
+        nodes = [_node(name, "running", run.id) for run in self._active_records() for name in run.nodes]
+        taken = {node["nodeId"] for node in nodes}
+        self.refresh_state()
+        idle = int((self._data.get("capacity") or {}).get("idle") or 0)
+        free = [name for name in ("%s-%d" % (self.name, i) for i in range(self._spec.max_nodes)) if name not in taken]
+        return nodes + [_node(name, "idle", None) for name in free[:idle]]
+
+    def get_active_runs(
+        self, type: "Optional[str]" = None, tags: Any = None, properties: Any = None, status: "Optional[str]" = None
+    ) -> "Iterator[Run]":
+        """Yield the runs on this cluster that are not over, newest first."""
+        from windlass.experiment import Experiment
+        from windlass.run import Run
+
+        for record in self._active_records(type, tags, properties, status):
+            yield Run._of(Experiment(self.workspace, record.experiment), record)
+
+    def _active_records(
+        self, type: "Optional[str]" = None, tags: Any = None, properties: Any = None, status: "Optional[str]" = None
+    ) -> "Iterator[Any]":
+        from windlass.run import list_records
+
+        for one in [status] if status else _ACTIVE:
+            for record in list_records(self.workspace._client, None, type, tags, properties, one):
+                if record.spec.target == self.name and not record.status.final:
+                    yield record
+
+    def update(
+        self, min_nodes: "Optional[int]" = None, max_nodes: "Optional[int]" = None,
+        idle_seconds_before_scaledown: "Optional[int]" = None,
+    ) -> None:  # fmt: skip
+        """Change how far it scales; what is None stays.
+
+        Raises:
+            ComputeTargetException: a number is wrong.
+        """
+        self.refresh_state()
+        given = {"min_nodes": min_nodes, "max_nodes": max_nodes,
+                 "idle_seconds_before_scaledown": idle_seconds_before_scaledown}  # fmt: skip
+        wire = to_wire(self._spec)
+        wire.update({key: value for key, value in given.items() if value is not None})
+        _check_scale(wire["min_nodes"], wire["max_nodes"], wire["idle_seconds_before_scaledown"])
+        self._begin(self.workspace, self.workspace._client.put("/v1/computes/%s" % quote(self.name), wire))
+
+    def serialize(self) -> "Dict[str, Any]":
+        """What is known of it, under v1's keys."""
+        scale = self.scale_settings.serialize()
+        return {
+            "id": self.id, "name": self.name, "location": self.location, "tags": self.tags, "type": self.type,
+            "properties": {
+                "description": self.description, "computeType": "AmlCompute", "computeLocation": self.location,
+                "provisioningState": "Succeeded", "provisioningErrors": None, "resourceId": None,
+                "properties": {"vmSize": self.vm_size, "vmPriority": self.vm_priority, "scaleSettings": scale},
+                "status": self.status.serialize(),
+            },
+        }  # fmt: skip
+
+    @staticmethod
+    def supported_vmsizes(workspace: "Workspace", location: "Optional[str]" = None) -> "List[Dict[str, Any]]":
+        """The sizes ``vm_size`` may name."""
+        refuse_options("AmlCompute.supported_vmsizes", {"location": (location, None, _AZURE_ONLY)})
+        return [
+            {"name": size.name, "vCPUs": size.vcpus, "gpus": size.gpus, "gpuName": size.gpu_name,
+             "memoryGB": size.memory_gb}
+            for size in vm_sizes.SIZES
+        ]  # fmt: skip
+
+    add_identity = AbsentMethod(_AZURE_ONLY)
+    get = AbsentMethod("Use refresh_state() and the attributes.")
+    list_quotas = AbsentMethod(_AZURE_ONLY)
+    list_usages = AbsentMethod(_AZURE_ONLY)
+    remove_identity = AbsentMethod(_AZURE_ONLY)
+    update_quotas = AbsentMethod(_AZURE_ONLY)
+
+
+def _check_scale(min_nodes: Any, max_nodes: Any, idle_s: Any) -> None:
+    for name, value, least in (
+        ("min_nodes", min_nodes, 0), ("max_nodes", max_nodes, 1), ("idle_seconds_before_scaledown", idle_s, 0)
+    ):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ComputeTargetException("%s=%r must be a whole number of at least %d." % (name, value, least))
+    if min_nodes > max_nodes:
+        raise ComputeTargetException("min_nodes=%d is more than max_nodes=%d." % (min_nodes, max_nodes))
+
+
+def _node(name: str, state: str, run_id: "Optional[str]") -> "Dict[str, Any]":
+    return {"nodeId": name, "port": None, "publicIpAddress": None, "privateIpAddress": "127.0.0.1", "nodeState": state,
+            "runId": run_id}  # fmt: skip

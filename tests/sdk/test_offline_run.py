@@ -1,0 +1,48 @@
+"""Outside any run scripts go on: what they log is printed and kept."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from windlass import Run
+from windlass.errors import NotOffered, RunEnvironmentException, UserErrorException
+
+
+def test_it_prints_and_keeps(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Run.get_context() as run:
+        assert run.id.startswith("OfflineRun_") and not hasattr(run, "experiment") and run.status == "Running"
+        run.log("loss", 0.5, step=1)
+        run.log("loss", 0.25)
+        run.log_row("row", x=1)
+        run.log_list("list", [1, 2])
+        run.log_table("table", {"x": [1, 2]})
+        run.tag("kind")
+        run.add_properties({"a": 1})
+        run.upload_file("outputs/x.txt", io.StringIO("text"))
+        run.download_file("outputs/x.txt")
+        run.flush()
+    assert "Attempted to log scalar metric loss:\n0.5\n" in capsys.readouterr().out
+    assert run.get_metrics() == {"loss": [0.5, 0.25], "row": {"x": 1}, "list": [1, 2], "table": {"x": [1, 2]}}
+    assert (run.tags, run.properties, run.get_status()) == ({"kind": ""}, {"a": "1"}, "Completed")
+    assert (tmp_path / "x.txt").read_text() == "text" and run.get_file_names() == ["outputs/x.txt"]
+
+
+def test_errors_are_those_of_a_real_run() -> None:
+    run = Run.get_context()
+    with pytest.raises(UserErrorException, match="type object"):
+        run.log("x", object())
+    with pytest.raises(UserErrorException, match="cannot name"):
+        run.upload_file("../x", io.BytesIO())
+    with pytest.raises(RunEnvironmentException, match=r"experiment.submit"):
+        run.register_model("m")
+    with pytest.raises(NotOffered):
+        run.log_image("i", "x.png")
+    with pytest.raises(ZeroDivisionError), run:
+        _ = 1 / 0
+    assert run.status == "Failed"
