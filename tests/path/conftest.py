@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import end_processes_of
 from windlass._transport.autostart import is_running
 from windlassd.testing.harness import Workspace
 
@@ -16,6 +17,28 @@ def workspace(home: Path) -> Iterator[Workspace]:
     """An empty workspace; its server starts at the first call."""
     made = Workspace()
     yield made
-    if is_running(made.dir):
-        made.stop()
+    stop(made)
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home that the tests of a module share: its server starts once."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    end_processes_of(folder)
+
+
+@pytest.fixture
+def shared(shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace of a server that is up already and holds other tests' runs; for tests that change no setting."""
+    monkeypatch.setenv("WINDLASS_HOME", str(shared_home))
+    made = Workspace()
+    yield made
     made.client.close()
+
+
+def stop(workspace: Workspace) -> None:
+    """Stop the workspace's server, if one runs."""
+    if is_running(workspace.dir):
+        workspace.stop()
+    workspace.client.close()

@@ -67,8 +67,11 @@ def test_kill_the_keeper(workspace: Workspace, training: str) -> None:
     assert_works(workspace)
 
 
-def test_kill_the_agent(workspace: Workspace, training: str) -> None:
-    waiting = [workspace.submit("print('after')", target="small") for _ in range(2)] if _small(workspace) else []
+def test_kill_the_agent(workspace: Workspace) -> None:
+    _small(workspace)
+    training = workspace.submit(TRAINS_UNTIL_TOLD, target="small")
+    workspace.wait_for_text(training, "trained")
+    waiting = [workspace.submit("print('after')", target="small") for _ in range(2)]
     before = workspace.agent_pid()
     kill(before)
     run = workspace.wait(training)
@@ -144,6 +147,7 @@ def test_a_stopped_agent_is_not_responding_and_then_back(workspace: Workspace, m
 
 
 def assert_kept(workspace: Workspace, run_id: str, points: int) -> None:
+    """Every point once and in order, the output and the log; and no process."""
     assert workspace.values(run_id, "loss") == list(range(points))
     assert workspace.read(run_id, "outputs/checkpoint.txt") == b"kept"
     assert workspace.log(run_id).startswith("trained\n")
@@ -164,6 +168,5 @@ def wait_for_file(path: str) -> None:
             assert watcher.read(timeout=60_000), f"{path} did not appear"
 
 
-def _small(workspace: Workspace) -> bool:
+def _small(workspace: Workspace) -> None:
     workspace.client.put("/v1/computes/small", {"name": "small", "max_nodes": 1})
-    return True

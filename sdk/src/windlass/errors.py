@@ -139,9 +139,11 @@ class ServiceUnavailable(AzureMLException):
 
 
 def _by_code(root: "Type[AzureMLException]") -> "Dict[str, Type[AzureMLException]]":
+    """The classes of this file by code: those of the server's own rooms share codes and stay on its side."""
     found = {root.error_code: root}
     for sub in root.__subclasses__():
-        found.update(_by_code(sub))
+        if sub.__module__ == __name__:
+            found.update(_by_code(sub))
     return found
 
 

@@ -50,6 +50,7 @@ def nursery(control: socket.socket) -> None:
         if control in ready:
             packet, fds, _, _ = socket.recv_fds(control, 4096, 1)
             if packet:
+                os.set_inheritable(fds[0], False)  # or the ranks would hold their keeper's line to the agent
                 keepers.add(_fork_keeper(packet.decode(), fds[0], control))
             else:
                 agent_lives = False

@@ -74,9 +74,7 @@ class NodeRun(threading.Thread):
     def run(self) -> None:
         """Prepare, run, finish; whatever goes wrong becomes the run's outcome."""
         shipper, launch = self._tools.shipper, self.launch
-        self._folder.make()
         shipper.open(launch.run_id, launch.attempt, self._folder)
-        self._tools.tail.watch(launch.run_id, self._folder)
         try:
             result = self._carry_out()
         except (OSError, AzureMLException) as problem:
@@ -95,6 +93,7 @@ class NodeRun(threading.Thread):
 
     def _carry_out(self) -> Outcome:
         launch, folder = self.launch, self._folder
+        folder.make()
         _write_json(os.path.join(folder.agent, LAUNCH_FILE), to_wire(launch))
         make_work_folder(self._tools.blobs, self._tools.snapshot(launch.snapshot_id), folder)
         self._tools.tail.watch(launch.run_id, folder)
@@ -163,19 +162,24 @@ def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools)
     shipper, run_id, attempt = tools.shipper, launch.run_id, launch.attempt
     shipper.event(run_id, attempt, "finalizing")
     tools.tail.forget(run_id)
-    shipper.logs_grew(run_id, attempt, folder)
-    shipper.drain(run_id, folder)
+    kept = False
     try:
+        shipper.logs_grew(run_id, attempt, folder)
+        shipper.drain(run_id, folder)
         folder.keep_live()
         result = replace(result, files=tuple(_kept(folder)))
-    except OSError as problem:
+        kept = True
+    except OSError as problem:  # the end itself must get through, whatever the disk says
         log.exception("the files of %s could not be kept", run_id)
-        words = f"Its files could not all be kept: {problem}. They lie in {folder.work}."
-        result = replace(
-            result, reason_code="disk_full" if result.ok else result.reason_code, message=f"{result.message} {words}"
-        )
+        words = f"Its files could not all be kept: {problem}. What there is lies in {folder.root}."
+        code = "files_not_kept" if result.ok else result.reason_code
+        result = replace(result, reason_code=code, message=f"{result.message} {words}".strip())
     shipper.wait(shipper.event(run_id, attempt, "ended", outcome=to_wire(result)))
-    folder.seal()
+    try:
+        if kept:  # else the working folder has the only copy of what the script wrote
+            folder.seal()
+    except OSError:
+        log.exception("the folder of %s could not be cleared up", run_id)
     shipper.close(run_id)
 
 

@@ -155,13 +155,11 @@ class Shipper:
         """Send the next batch of one spool; False when nothing more is to be sent."""
         key = (run_id, name)
         start = self._acked.get(key, 0)
-        with open(path, "rb") as f:
-            f.seek(start)
-            data = f.read(BATCH_BYTES)
-            whole = spool_format.whole_frames(data)
-            if not whole and len(data) == BATCH_BYTES:  # one frame larger than a batch
-                data += f.read(spool_format.MAX_BODY_BYTES)
-                whole = spool_format.whole_frames(data)
+        try:
+            data, whole = _frames_at(path, start)
+        except OSError as problem:  # one unreadable file must not end the shipping of all runs
+            log.error("the spool %s of %s cannot be read: %s", name, run_id, problem)
+            return False
         if not whole:
             return False
         acked = self._send_batch(run_id, name, start, data[:whole])
@@ -189,7 +187,8 @@ def _heartbeat(run_id: str, attempt: int) -> dict[str, Any]:
 
 def _spools(folder: RunFolder) -> list[tuple[str, str]]:
     try:
-        names = [e.name for e in os.scandir(folder.spool) if e.name.endswith(spool_format.SUFFIX)]
+        entries = [e for e in os.scandir(folder.spool) if e.name.endswith(spool_format.SUFFIX)]
+        names = [e.name for e in entries if e.is_file(follow_symlinks=False)]  # the script may put anything there
     except FileNotFoundError:
         return []
     return [(name, os.path.join(folder.spool, name)) for name in sorted(names)]
@@ -198,14 +197,18 @@ def _spools(folder: RunFolder) -> list[tuple[str, str]]:
 def _whole(path: str) -> int:
     """Bytes of whole frames in a spool file that nobody writes to any more."""
     end = 0
+    while whole := _frames_at(path, end)[1]:
+        end += whole
+    return end
+
+
+def _frames_at(path: str, start: int) -> tuple[bytes, int]:
+    """About a batch of a spool from ``start``, and how many of its bytes are whole frames."""
     with open(path, "rb") as f:
-        while True:
-            f.seek(end)
-            data = f.read(BATCH_BYTES)
+        f.seek(start)
+        data = f.read(BATCH_BYTES)
+        whole = spool_format.whole_frames(data)
+        if not whole and len(data) == BATCH_BYTES:  # one frame larger than a batch
+            data += f.read(spool_format.MAX_BODY_BYTES)
             whole = spool_format.whole_frames(data)
-            if not whole and len(data) == BATCH_BYTES:
-                data += f.read(spool_format.MAX_BODY_BYTES)
-                whole = spool_format.whole_frames(data)
-            if not whole:
-                return end
-            end += whole
+    return data, whole

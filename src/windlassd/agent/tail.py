@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from inotify_simple import INotify, flags
 
 from windlassd.blobs.run_folder import LIVE, RunFolder
 
+log = logging.getLogger(__name__)
 _CHANGES = flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.DELETE | flags.MOVED_FROM
 _PAUSE_S = 0.01
 """After a wake-up, events gather this long before they are read: a chatty script must not cost a core."""
@@ -58,10 +60,20 @@ class Tail:
                     except OSError:  # the folder is gone already, and the watch with it
                         pass
 
+    def _add_tree(self, run_id: str, kind: Grew, path: str) -> None:
+        """Watch a new folder and what was made in it before the watch was there."""
+        self._add(run_id, kind, path)
+        for folder, names, _ in os.walk(path):
+            for name in names:
+                self._add(run_id, kind, os.path.join(folder, name))
+
     def _add(self, run_id: str, kind: Grew, path: str) -> None:
         try:
             watch = self._inotify.add_watch(path, _CHANGES | flags.ONLYDIR)
-        except OSError:  # the script removed it; what it writes next is found at the end of the run
+        except FileNotFoundError:  # the script removed it; what it writes next is found at the end of the run
+            return
+        except OSError as problem:
+            log.warning("%s cannot be watched, so it is seen late: %s (fs.inotify.max_user_watches?)", path, problem)
             return
         self._watches[watch] = (run_id, kind, path)
 
@@ -71,13 +83,15 @@ class Tail:
             grown: set[tuple[str, Grew]] = set()
             with self._lock:
                 for event in events:
+                    if event.mask & flags.Q_OVERFLOW:  # some were dropped: say that everything grew
+                        grown.update((run_id, kind) for run_id, kind, _ in self._watches.values())
                     entry = self._watches.get(event.wd)
                     if entry is None:
                         continue
                     run_id, kind, path = entry
                     grown.add((run_id, kind))
                     if kind is Grew.FILES and event.mask & flags.ISDIR and event.mask & (flags.CREATE | flags.MOVED_TO):
-                        self._add(run_id, kind, os.path.join(path, event.name))
+                        self._add_tree(run_id, kind, os.path.join(path, event.name))
             for run_id, kind in grown:
                 self._notice(run_id, kind)
             time.sleep(_PAUSE_S)

@@ -24,6 +24,7 @@ LIVE = ("outputs", "logs")
 """Folders of the script's working folder that are kept."""
 DRIVER_LOG = "azureml-logs/70_driver_log.txt"
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
+_BESIDE = ".windlass-link"
 _ALIASES = (("user_logs/std_log", "azureml-logs/70_driver_log"),)
 
 
@@ -51,9 +52,9 @@ class RunFolder:
             UserErrorException: the name leads outside.
         """
         path = os.path.join(self.files, *_parts(name))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         if not _inside(os.path.dirname(path), self.files):
             raise UserErrorException(f"The file name {name!r} leads out of the run's folder.")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
     def find(self, name: str) -> str | None:
@@ -81,7 +82,7 @@ class RunFolder:
 
     def list(self) -> Sequence[Mapping[str, Any]]:
         """``{"path", "size"}`` of every kept file, by path. Links that lead outside are left out."""
-        found = {path: size for path, size in _walk(self.files, self.files, "")}
+        found = dict(_walk(self.files, self.files, ""))
         for name in LIVE:
             folder = os.path.join(self.work, name)
             for path, size in _walk(folder, folder, name):
@@ -163,7 +164,9 @@ def _settle_links(folder: str, root: str) -> None:
         if entry.is_dir(follow_symlinks=False):
             _settle_links(entry.path, root)
         elif entry.is_symlink() and _inside(entry.path, root) and entry.is_file():
-            beside = entry.path + ".windlass-link"
+            beside = entry.path + _BESIDE
+            if os.path.lexists(beside):  # an agent was killed right here
+                os.unlink(beside)
             os.link(os.path.realpath(entry.path), beside)
             os.replace(beside, entry.path)
 

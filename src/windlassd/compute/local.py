@@ -59,7 +59,7 @@ class LocalEngine:
             f"copy snapshot {launch.snapshot_id[:12]} into the run's folder",
             " ".join(["start", launch.python or "<the environment's python>", launch.script, *launch.arguments]),
         ]
-        wanted = _gpus_of(job.cluster)
+        wanted = _gpus_of(job.cluster, len(self._gpus))
         if wanted:
             steps.insert(1, f"hand out up to {wanted} GPU(s) through CUDA_VISIBLE_DEVICES")
         return Plan(self.name, job, tuple(steps))
@@ -74,7 +74,7 @@ class LocalEngine:
             if len(free) < job.node_count:
                 raise NoCapacity(f"{job.cluster.name} has {len(free)} of {job.node_count} nodes free.")
             nodes = tuple(free[: job.node_count])
-            gpus, note = self._gpus.take(job.native_id, _gpus_of(job.cluster))
+            gpus, note = self._gpus.take(job.native_id, _gpus_of(job.cluster, len(self._gpus)))
             self._jobs[job.native_id] = _Job(job, nodes, (note,) if note else ())
             variables = self._variables(gpus)
         self._link.ensure(AGENT)
@@ -85,7 +85,7 @@ class LocalEngine:
     def reattach(self, job: JobSpec, nodes: Sequence[str], started: bool) -> str:
         """Hold the slots again that the job had; its processes are the agent's and went on meanwhile."""
         with self._lock:
-            gpus, _ = self._gpus.take(job.native_id, _gpus_of(job.cluster))
+            gpus, _ = self._gpus.take(job.native_id, _gpus_of(job.cluster, len(self._gpus)))
             self._jobs[job.native_id] = _Job(job, tuple(nodes), ())
             variables = self._variables(gpus)
         for rank, node in enumerate(nodes):
@@ -131,7 +131,7 @@ class LocalEngine:
         return variables
 
 
-def _gpus_of(cluster: ClusterSpec) -> int:
-    """GPUs that a node of the cluster stands for; a cluster without a size gets one when there are any."""
+def _gpus_of(cluster: ClusterSpec, installed: int) -> int:
+    """GPUs that a node of the cluster stands for; without a size it is one when this machine has any."""
     size = vm_sizes.find(cluster.vm_size) if cluster.vm_size else None
-    return size.gpus if size else 0
+    return size.gpus if size else min(installed, 1)

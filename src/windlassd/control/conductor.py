@@ -69,6 +69,11 @@ class Conductor:
         if task := self._tasks.get(run_id):
             task.cancel()
             await asyncio.wait([task])
+        native_id = f"{run_id}.{ATTEMPT}"
+        cluster = self._core.cluster_or_none(record.spec.target)
+        if cluster is not None and native_id in (engine := self._core.engine(cluster)).poll([native_id]):
+            engine.cancel(native_id, reason)  # placed in the same moment: its agent will tell of its end
+            return record
         return await self._end_before_start(run_id, RunStatus.CANCELED, reason)
 
     def drop(self, run_id: str) -> None:
@@ -138,19 +143,13 @@ class Conductor:
         try:
             native_id = await asyncio.shield(placing)
         except asyncio.CancelledError:
-            await self._leave_line(placing, job.cluster.name)
+            placing.cancel()
+            await asyncio.wait([placing])
             raise
         engine = self._core.engine(job.cluster)
         state = engine.poll([native_id])[native_id]
         starts = Reason("starting", " ".join([f"It starts on {', '.join(state.nodes)}.", *state.notes]))
         await self._move(record.id, RunStatus.QUEUED, starts, environment=environment, nodes=list(state.nodes))
-
-    async def _leave_line(self, placing: asyncio.Future[str], cluster: str) -> None:
-        placing.cancel()
-        await asyncio.wait([placing])
-        if not placing.cancelled() and placing.exception() is None:  # placed in the same moment: give the nodes back
-            engine = self._core.engine(self._core.cluster(cluster))
-            engine.cancel(placing.result(), CANCELED)
 
     def _reattach(self, record: RunRecord) -> None:
         started = record.status is not RunStatus.QUEUED

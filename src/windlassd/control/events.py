@@ -45,7 +45,7 @@ class Events:
             self._hub.heard(agent, (event["run_id"], event["attempt"]), started=event["kind"] == "started")
         recorded = [e for e in events if e["kind"] in RECORDED]
         if recorded:
-            records = await self._core.write(lambda tx: [self._record(tx, e) for e in recorded])
+            records = await self._core.write(lambda tx: [self._try(tx, e) for e in recorded])
             for event, record in zip(recorded, records, strict=True):
                 if record is not None:
                     self._follow_up(event, record)
@@ -57,14 +57,18 @@ class Events:
 
     async def ingest(self, run_id: str, spool: str, start: int, data: bytes) -> int:
         """Add a piece of a spool to the run's metrics; the offset that is held afterwards."""
+        data = data[: spool_format.whole_frames(data)]
         frames = []
-        try:
-            for _, frame in spool_format.decode(data):
-                frames.append(frame)
-        except spool_format.TornFrame as damage:  # never block what comes after: count it as lost and go on
-            log.error("spool %s of %s is damaged after %d frames: %s", spool, run_id, len(frames), damage)
-            frames.append(spool_format.Frame(spool_format.LOST, 0, 0, None, 1))
-        end = start + len(data)
+        place, end = 0, start + len(data)
+        while place < len(data):
+            try:
+                for reached, frame in spool_format.decode(data, place):
+                    frames.append(frame)
+                    place = reached
+            except spool_format.TornFrame as damage:  # never block what comes after: count it as lost and go on
+                log.error("spool %s of %s is damaged: %s", spool, run_id, damage)
+                frames.append(spool_format.Frame(spool_format.LOST, 0, 0, None, 1))
+                place = spool_format.after(data, place)
 
         def work(tx: Writer) -> int:
             if tx.find_run(run_id) is None:
@@ -75,6 +79,14 @@ class Events:
         if frames:
             self._core.bus.touch(run_id, "metrics")
         return held
+
+    def _try(self, tx: Writer, event: Mapping[str, Any]) -> RunRecord | None:
+        """Record one event; one that makes no sense must not keep the others from being recorded."""
+        try:
+            return self._record(tx, event)
+        except (UserErrorException, KeyError, TypeError, ValueError):
+            log.exception("this event of an agent makes no sense: %r", event)
+            return None
 
     def _record(self, tx: Writer, event: Mapping[str, Any]) -> RunRecord | None:
         record = tx.find_run(event["run_id"])

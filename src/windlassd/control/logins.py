@@ -19,7 +19,7 @@ class LoginCodes:
         now = time.monotonic()
         self._codes = {c: entry for c, entry in self._codes.items() if entry[1] > now}
         code = secrets.token_urlsafe(32)
-        safe = path.startswith("/") and not path.startswith("//") and "\\" not in path
+        safe = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
         self._codes[code] = (path if safe else "/runs", now + LIFETIME_S)
         return code
 

@@ -7,11 +7,13 @@ import logging
 import time
 
 from windlass import settings
+from windlass.errors import AzureMLException
 from windlass.specs.run import Reason
-from windlass.specs.status import RunStatus
+from windlass.specs.status import RunStatus, may_follow
 from windlassd.control.agents import AgentHub
 from windlassd.control.conductor import ATTEMPT
 from windlassd.control.core import Core
+from windlassd.store.base import Writer
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,10 @@ class Monitor:
         """Look again and again until canceled."""
         while True:
             await asyncio.sleep(settings.get("heartbeat_s") / 2)
-            await self.look()
+            try:
+                await self.look()
+            except AzureMLException:  # such as a full disk: look again later
+                log.exception("the agents could not be looked after")
 
     async def look(self) -> None:
         """Compare each run on a node with when its agent was last heard."""
@@ -45,5 +50,10 @@ class Monitor:
 
     async def _move(self, run_id: str, status: RunStatus, reason: Reason) -> None:
         log.warning("%s: %s", run_id, reason.message)
-        await self._core.write(lambda tx: tx.transition(run_id, status, now=time.time(), reason=reason))
+
+        def work(tx: Writer) -> None:
+            if may_follow(tx.get_run(run_id).status, status):  # it may have ended since it was looked at
+                tx.transition(run_id, status, now=time.time(), reason=reason)
+
+        await self._core.write(work)
         self._core.bus.touch(run_id, "run")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from windlass import settings
 from windlass.specs.run import RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
@@ -26,6 +27,7 @@ from windlassd.control.views import LocatedFile
 from windlassd.store.base import ModelRecord, SeriesSummary, Writer
 
 _ANNOUNCED = 256
+_CANCEL_MARGIN_S = 20.0
 _META = ("subscription_id", "resource_group", "location", "created")
 
 
@@ -146,6 +148,15 @@ class WorkspaceControl:
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end."""
         return await self.conductor.cancel(run_id)
+
+    async def cancel_all(self, run_ids: Sequence[str]) -> None:
+        """Cancel runs and wait until they have ended, as long as their grace allows (and a little more)."""
+        deadline = time.monotonic() + settings.get("stop_grace_s") + _CANCEL_MARGIN_S
+        with self.core.bus.subscribe(None) as subscription:
+            for run_id in run_ids:
+                await self.cancel(run_id)
+            while self.active() and time.monotonic() < deadline:
+                await subscription.wait(deadline - time.monotonic())
 
     async def patch(self, run_id: str, changes: Mapping[str, Any]) -> RunRecord:
         """Change tags, properties and display name in one step."""

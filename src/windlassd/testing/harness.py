@@ -86,7 +86,7 @@ class Workspace:
                 try:
                     for event in self.client.events(f"/v1/runs/{run_id}/stream", logs=1):
                         if event.name == "log" and "70_driver_log" in event.data["file"]:
-                            seen += event.data["text"]
+                            seen += str(event.data["text"])
                             if text in seen:
                                 return seen
                     raise AssertionError(f"{text!r} is not in the log of {run_id}: {seen!r}")

@@ -19,6 +19,7 @@ try:
 except ImportError:  # Windows: clients of a team server only
     fcntl = None  # type: ignore[assignment]
 
+_END_S = 10.0
 _STRIPPED = ("PYTHON", "VIRTUAL_ENV", "AZUREML_", "WINDLASS_WORKSPACE_DIR", "WINDLASS_SPOOL_DIR")
 
 
@@ -99,15 +100,19 @@ def _start(workspace: str, folder: str) -> None:
         os.close(ready_read)
     if is_running(workspace):
         return
-    said = _last_lines(os.path.join(folder, "server.log"))
-    if child.poll() is None:
+    try:
+        child.wait(_END_S if readable else 0)  # it closed its end of the pipe, so it is ending
+    except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-        raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said))
-    child.wait()
+        said = _last_lines(os.path.join(folder, "server.log"))
+        raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said)) from None
+    said = _last_lines(os.path.join(folder, "server.log"))
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
         raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
-    raise ServiceUnavailable("The server of %s ended while starting.%s" % (workspace, said), transient=False)
+    raise ServiceUnavailable(
+        "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said), transient=False
+    )
 
 
 def _last_lines(path: str, count: int = 8) -> str:

@@ -42,7 +42,7 @@ def _run(given: "Sequence[str]") -> int:
 
 
 def _dispatch(given: "Sequence[str]") -> int:
-    from windlass.cli.main import app
+    from windlass.cli.app import app
     from windlass.errors import AzureMLException
 
     for stream in (sys.stdout, sys.stderr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional
 
@@ -44,15 +45,13 @@ def stop(
 
     It comes back with the next command or script that needs it.
     """
-    import os
-
     folder = workspace_folder(workspace)
     client, about = _asked(folder)
     if about is None:
         result("%s: not running" % os.path.basename(folder))
         return
     client.post("/v1/server/stop", {"force": force})
-    _wait_for_end(about["pid"])
+    _wait_for_end(folder, about["pid"])
     result("%s: stopped" % about["workspace"])
 
 
@@ -62,8 +61,6 @@ def status(json: AsJson = False, workspace: WorkspaceName = None) -> None:
 
     Starts nothing.
     """
-    import os
-
     folder = workspace_folder(workspace)
     _, about = _asked(folder)
     if json:
@@ -90,23 +87,27 @@ def _asked(folder: str) -> "tuple[Client, Optional[Dict[str, Any]]]":
     return client, (client.get("/v1/server") if autostart.is_running(folder) else None)
 
 
-def _wait_for_end(pid: int) -> None:
-    """Return when the process is gone.
+def _wait_for_end(folder: str, pid: int) -> None:
+    """Return when the server has let go of the workspace.
+
+    Its lock tells, not its process id: a server whose starter still lives stays in the process table.
 
     Raises:
-        ServiceUnavailable: it is still there after half a minute.
+        ServiceUnavailable: it still holds it after half a minute.
     """
-    import os
+    import fcntl
 
+    from windlass._transport.places import server_dir
     from windlass.errors import ServiceUnavailable
 
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(_PAUSE_S)  # nothing tells a process that another, not its child, has ended
+    with open(os.path.join(server_dir(folder), "server.lock"), "a") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(_PAUSE_S)
     raise ServiceUnavailable(
         "The server (pid %d) has not ended in %g s." % (pid, _STOP_S), "Look at `windlass server status`."
     )

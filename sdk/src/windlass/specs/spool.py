@@ -80,13 +80,18 @@ def whole_frames(data: bytes) -> int:
     return end
 
 
-def decode(data: bytes) -> "Iterator[Tuple[int, Frame]]":
-    """Yield ``(end offset, frame)`` for each whole frame of ``data``.
+def after(data: bytes, place: int) -> int:
+    """Where the frame that begins at ``place`` ends: the way past a damaged one."""
+    return place + HEADER.size + int(HEADER.unpack_from(data, place)[0])
+
+
+def decode(data: bytes, place: int = 0) -> "Iterator[Tuple[int, Frame]]":
+    """Yield ``(end offset, frame)`` for each whole frame of ``data`` from ``place`` on.
 
     Raises:
         TornFrame: a frame's CRC does not fit its body, or its kind is unknown.
     """
-    place, size = 0, len(data)
+    size = len(data)
     while place + HEADER.size <= size:
         length, crc = HEADER.unpack_from(data, place)
         start = place + HEADER.size

@@ -35,8 +35,7 @@ def router(control: WorkspaceControl, describe: Callable[[], Mapping[str, Any]],
                 f"{len(active)} runs have not ended ({', '.join(active[:3])}{', …' if len(active) > 3 else ''}). Wait, "
                 "cancel them, or stop with --force: then they are canceled first."
             )
-        for run_id in active:
-            await control.cancel(run_id)
+        await control.cancel_all(active)
         stop()
         return Json({"stopping": True})
 
