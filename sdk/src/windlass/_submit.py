@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import uuid
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from windlass import _snapshot
 from windlass._git import GitState
@@ -28,12 +28,26 @@ if TYPE_CHECKING:
 _LOCAL = "local"
 
 
+class Prepared(NamedTuple):
+    """A job that passed every check of the client, its source folder sent."""
+
+    spec: RunSpec
+    listing: _snapshot.Listing
+
+
 def submit(client: Client, experiment: str, job: Job, tags: "Mapping[str, str]") -> RunRecord:
     """The record of a new run of ``job``.
 
     Raises:
         UserErrorException, ComputeTargetException, SnapshotException, ExperimentExecutionException: see ``check_*``.
     """
+    return send(client, prepare(client, experiment, job, tags))
+
+
+def prepare(
+    client: Client, experiment: str, job: Job, tags: "Mapping[str, str]", display_name: "Optional[str]" = None
+) -> Prepared:
+    """Check ``job`` and send its source folder; what remains is ``send`` (or ``plan``). Raises as ``submit`` does."""
     root = check_source(job.source_directory)
     script = check_script(root, job)
     git = GitState(root)  # runs beside what follows
@@ -50,11 +64,22 @@ def submit(client: Client, experiment: str, job: Job, tags: "Mapping[str, str]")
         experiment=experiment, script=script, snapshot_id=snapshot_id, target=job.target, arguments=job.arguments,
         environment=job.environment, environment_variables=job.environment_variables, node_count=job.node_count,
         process_count_per_node=job.process_count_per_node, max_run_duration_s=job.max_run_duration_s,
-        framework=job.framework, communicator=job.communicator, tags=tags, source_directory=root,
-        git=git_facts, submitted_by=_user(),
+        framework=job.framework, communicator=job.communicator, display_name=display_name, tags=tags,
+        source_directory=root, git=git_facts, submitted_by=_user(),
     )  # fmt: skip
-    answer = client.post("/v1/runs", {"request_id": str(uuid.uuid4()), "spec": to_wire(spec), "dry_run": False})
-    return RunRecord.from_wire(answer)
+    return Prepared(spec, listing)
+
+
+def send(client: Client, prepared: Prepared) -> RunRecord:
+    """Queue a prepared job; the record of its run."""
+    body = {"request_id": str(uuid.uuid4()), "spec": to_wire(prepared.spec)}
+    return RunRecord.from_wire(client.post("/v1/runs", body))
+
+
+def plan(client: Client, prepared: Prepared) -> "Dict[str, Any]":
+    """What ``send`` would do (``engine``, ``steps``); nothing is queued."""
+    answer = client.post("/v1/runs", {"spec": to_wire(prepared.spec), "dry_run": True})
+    return dict(answer["plan"])
 
 
 def check_source(source_directory: str) -> str:

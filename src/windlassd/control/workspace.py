@@ -12,6 +12,7 @@ from windlass import settings
 from windlass.specs.run import RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
+from windlassd.compute.base import Plan
 from windlassd.control import metrics, streams, submit
 from windlassd.control.agents import AgentHub
 from windlassd.control.clusters import Clusters
@@ -144,6 +145,11 @@ class WorkspaceControl:
             self.conductor.begin(record)
             self.core.bus.touch(record.id, "run")
         return record
+
+    async def plan(self, spec: RunSpec) -> Plan:
+        """What submitting ``spec`` would do."""
+        await self._complete_snapshot(spec.snapshot_id)
+        return submit.plan(self.core, spec)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end."""

@@ -78,11 +78,13 @@ def _make_folder(workspace: str) -> str:
 
 def _start(workspace: str, folder: str) -> None:
     python = server_interpreter()
+    log_path = os.path.join(folder, "server.log")
     ready_read, ready_write = os.pipe()
     environment = settings.child_environment(_STRIPPED)
     environment[settings.HOME_VARIABLE] = settings.home()
     try:
-        with open(os.path.join(folder, "server.log"), "ab") as log:
+        with open(log_path, "ab") as log:
+            said_before = log.tell()
             child = subprocess.Popen(
                 [python, "-m", "windlassd", "serve", "--workspace-dir", workspace, "--ready-fd", str(ready_write)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=settings.home(), env=environment,
@@ -105,9 +107,9 @@ def _start(workspace: str, folder: str) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-        said = _last_lines(os.path.join(folder, "server.log"))
+        said = _last_lines(log_path, said_before)
         raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said)) from None
-    said = _last_lines(os.path.join(folder, "server.log"))
+    said = _last_lines(log_path, said_before)
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
         raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
     raise ServiceUnavailable(
@@ -115,10 +117,11 @@ def _start(workspace: str, folder: str) -> None:
     )
 
 
-def _last_lines(path: str, count: int = 8) -> str:
+def _last_lines(path: str, start: int, count: int = 8) -> str:
+    """The last lines that were written after ``start``, with the path, as the end of a message."""
     try:
         with open(path, "rb") as f:
-            f.seek(max(0, os.path.getsize(path) - 8192))
+            f.seek(max(start, os.path.getsize(path) - 8192))
             lines = f.read().decode("utf-8", "replace").splitlines()[-count:]
     except OSError:
         return ""

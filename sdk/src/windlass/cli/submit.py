@@ -149,15 +149,17 @@ def _mended(folder: str) -> str:
 
 
 def _submit(opened: "Workspace", asked: _Asked) -> "Dict[str, Any]":
-    from windlass._transport.client import quote
+    from windlass import _submit as jobs
     from windlass.experiment import Experiment
+    from windlass.run import Run
+    from windlass.specs._codec import to_wire
 
-    run = Experiment(opened, asked.experiment).submit(asked.config, asked.tags)
-    if asked.name:
-        run.display_name = asked.name
-    record = dict(opened._client.get("/v1/runs/%s" % quote(run.id)))
-    say("Submitted %s to %s.\nWeb view: %s" % (run.id, record["spec"]["target"], run.get_portal_url()), style="bold")
-    return record
+    experiment = Experiment(opened, asked.experiment)
+    prepared = jobs.prepare(opened._client, experiment.name, asked.config._job(), asked.tags, asked.name)
+    record = jobs.send(opened._client, prepared)
+    address = Run._of(experiment, record).get_portal_url()
+    say("Submitted %s to %s.\nWeb view: %s" % (record.id, record.spec.target, address), style="bold")
+    return dict(to_wire(record))
 
 
 def _plan(opened: "Workspace", asked: _Asked, json: bool) -> None:

@@ -29,7 +29,7 @@ def router(control: WorkspaceControl) -> APIRouter:
         body = await body_of(request)
         spec = RunSpec.from_wire(body["spec"])
         if body.get("dry_run"):
-            return Json(submit.describe(submit.plan(control.core, spec)))
+            return Json(submit.describe(await control.plan(spec)))
         return Json(to_wire(await control.submit(spec, body.get("request_id"))))
 
     @routes.get("/runs")

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from windlass.errors import UserErrorException
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.server.api._http import Json, body_of
+from windlassd.store.base import Conflict
 
 
 def router(control: WorkspaceControl, describe: Callable[[], Mapping[str, Any]], stop: Callable[[], None]) -> APIRouter:
@@ -31,7 +31,7 @@ def router(control: WorkspaceControl, describe: Callable[[], Mapping[str, Any]],
         body = await body_of(request)
         active = [r.id for r in control.core.read(lambda tx: tx.active_runs())]
         if active and not body.get("force"):
-            raise UserErrorException(
+            raise Conflict(
                 f"{len(active)} runs have not ended ({', '.join(active[:3])}{', …' if len(active) > 3 else ''}). Wait, "
                 "cancel them, or stop with --force: then they are canceled first."
             )
