@@ -140,10 +140,10 @@ def check_counts(client: Client, job: Job) -> None:
         NotOffered: more than one process.
     """
     most = _max_nodes(client, job.target)
-    if job.node_count > most:
+    if most is not None and job.node_count > most:
         raise UserErrorException(
-            "node_count=%d is more than the compute target %r may have (max_nodes=%d). Lower node_count%s."
-            % (job.node_count, job.target, most, "" if job.target == _LOCAL else ", or raise max_nodes with update()")
+            "node_count=%d is more than the compute target %r may have (max_nodes=%d). Lower node_count, or raise "
+            "max_nodes with update()." % (job.node_count, job.target, most)
         )
     for argument, value in (("node_count", job.node_count), ("process_count_per_node", job.process_count_per_node)):
         if value > 1:
@@ -182,12 +182,13 @@ def check_shadowing(job: Job, files: "Sequence[_snapshot.SourceFile]") -> None:
             )
 
 
-def _max_nodes(client: Client, target: str) -> int:
+def _max_nodes(client: Client, target: str) -> "Optional[int]":
+    """Most nodes that the target may have; None for the machine itself, whose slots the server counts."""
     known: "Dict[str, Any]" = {c["spec"]["name"]: c["spec"] for c in client.get("/v1/computes")["computes"]}
     if target in known:
         return int(known[target]["max_nodes"])
     if target == _LOCAL:
-        return 1
+        return None
     names = [_LOCAL] + [name for name in sorted(known) if name != _LOCAL]
     raise ComputeTargetException(
         "compute_target=%r is not a compute target of this workspace.%s There are: %s. Make one with "

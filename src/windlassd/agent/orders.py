@@ -36,25 +36,23 @@ class OrderLine:
         self._runs = runs
         self._path = f"/agent/v1/{agent}/orders"
         self._obey = obey
+        self._tries = 0  # in a row, without a word from the server
         self.told_to_exit = False
         self.finished = threading.Event()
         threading.Thread(target=self._run, name="orders", daemon=True).start()
 
     def _run(self) -> None:
-        tries = 0
-        while not self.told_to_exit and tries < _GIVE_UP:
-            time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+        while not self.told_to_exit and (self._tries < _GIVE_UP or self._runs()):  # runs outlast any silence
+            time.sleep(_RETRY_S[min(self._tries, len(_RETRY_S) - 1)])
             try:
-                if tries:
+                if self._tries:
                     autostart.ensure_server(self._client.workspace_dir)
                 self._read()
-                tries = 1
             except ServiceUnavailable as problem:
-                tries += 1
-                log.warning("no line to the server (try %d): %s", tries, problem)
+                log.warning("no line to the server (try %d): %s", self._tries, problem)
             except AzureMLException as problem:
-                tries += 1
-                log.error("the server cannot be started (try %d): %s", tries, problem)
+                log.error("the server cannot be started (try %d): %s", self._tries, problem)
+            self._tries += 1
         self.finished.set()
 
     def _read(self) -> None:
@@ -63,6 +61,7 @@ class OrderLine:
         try:
             while line := answer.readline():
                 order = json.loads(line)
+                self._tries = 0
                 if "exit" in order:
                     self.told_to_exit = True
                     return

@@ -1,8 +1,9 @@
 """Bring to the server what runs produce: events in order, and spools with acknowledged offsets.
 
-One thread, one connection. What was not acknowledged is sent again, after starting the server where none runs; the
-server counts everything once (offsets, idempotent events). Nothing here is lost when the agent dies either: its
-successor finds spools and launch files on disk.
+Two threads, a connection each: events, which somebody may be watching, never wait behind the bulk of the spools. What
+was not acknowledged is sent again, after starting the server where none runs; the server counts everything once
+(offsets, idempotent events). Nothing here is lost when the agent dies either: its successor finds spools and launch
+files on disk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from windlassd.blobs.run_folder import RunFolder
 log = logging.getLogger(__name__)
 BATCH_BYTES = 1 << 20
 _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+_LONGEST_REST_S = 0.2
 
 
 class Shipper:
@@ -43,9 +45,9 @@ class Shipper:
         self._folders: dict[str, tuple[RunFolder, int]] = {}
         self._acked: dict[tuple[str, str], int] = {}
         self._sizes: dict[str, dict[str, int]] = {}
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="ship", daemon=True)
-        self._thread.start()
+        self._draining = 0
+        threading.Thread(target=self._ship_events, name="ship events", daemon=True).start()
+        threading.Thread(target=self._ship_spools, name="ship spools", daemon=True).start()
 
     def open(self, run_id: str, attempt: int, folder: RunFolder) -> None:
         """Begin to ship for a run."""
@@ -98,9 +100,11 @@ class Shipper:
         ends = {(run_id, name): _whole(path) for name, path in _spools(folder)}
         with self._wake:
             self._dirty.add(run_id)
+            self._draining += 1
             self._wake.notify_all()
             while any(self._acked.get(key, 0) < end for key, end in ends.items()):
                 self._wake.wait()
+            self._draining -= 1
 
     def wait(self, ticket: int) -> None:
         """Return once the event with this ticket is acknowledged."""
@@ -108,28 +112,38 @@ class Shipper:
             while self._sent < ticket:
                 self._wake.wait()
 
-    def _run(self) -> None:
+    def _ship_events(self) -> None:
         heartbeat_s = settings.get("heartbeat_s")
         beat = time.monotonic() + heartbeat_s
         while True:
             with self._wake:
-                while not self._events and not self._dirty and time.monotonic() < beat:
+                while not self._events and time.monotonic() < beat:
                     self._wake.wait(max(0.0, beat - time.monotonic()))
                 events, self._events = self._events, []
-                dirty, self._dirty = self._dirty, set()
-                folders = dict(self._folders)
+                open_runs = [(run_id, attempt) for run_id, (_, attempt) in self._folders.items()]
+            told = len(events)
             if time.monotonic() >= beat:
                 beat = time.monotonic() + heartbeat_s
-                events += [_heartbeat(run_id, attempt) for run_id, (_, attempt) in folders.items()]
-            for run_id in dirty:
-                if run_id in folders:
-                    self._persist(lambda r=run_id, f=folders[run_id][0]: self._ship_spools(r, f))
+                events += [_heartbeat(run_id, attempt) for run_id, attempt in open_runs]
             if events:
                 body = {"events": events}
                 self._persist(lambda b=body: self._client.post(f"{self._base}/events", b))
             with self._wake:
-                self._sent += sum(e["kind"] != "heartbeat" for e in events)
+                self._sent += told
                 self._wake.notify_all()
+
+    def _ship_spools(self) -> None:
+        """Ship in rounds. After each it rests as long as that took, so that bulk leaves half of the time to others."""
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._dirty)
+                dirty, self._dirty = self._dirty, set()
+                folders = {run_id: self._folders[run_id][0] for run_id in dirty if run_id in self._folders}
+            began = time.monotonic()
+            for run_id, folder in folders.items():
+                self._persist(lambda r=run_id, f=folder: self._ship_spools_of(r, f))
+            with self._wake:
+                self._wake.wait_for(lambda: self._draining, min(time.monotonic() - began, _LONGEST_REST_S))
 
     def _persist(self, send: Any) -> None:
         """Call ``send`` until the server took it."""
@@ -146,7 +160,7 @@ class Shipper:
             time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
             tries += 1
 
-    def _ship_spools(self, run_id: str, folder: RunFolder) -> None:
+    def _ship_spools_of(self, run_id: str, folder: RunFolder) -> None:
         for name, path in _spools(folder):
             while self._ship_batch(run_id, name, path):
                 pass
@@ -157,6 +171,8 @@ class Shipper:
         start = self._acked.get(key, 0)
         try:
             data, whole = _frames_at(path, start)
+        except FileNotFoundError:  # all of it was acknowledged, and the run has ended meanwhile
+            return False
         except OSError as problem:  # one unreadable file must not end the shipping of all runs
             log.error("the spool %s of %s cannot be read: %s", name, run_id, problem)
             return False

@@ -32,7 +32,7 @@ def router(control: WorkspaceControl, describe: Callable[[], Mapping[str, Any]],
         active = [r.id for r in control.core.read(lambda tx: tx.active_runs())]
         if active and not body.get("force"):
             raise Conflict(
-                f"{len(active)} runs have not ended ({', '.join(active[:3])}{', …' if len(active) > 3 else ''}). Wait, "
+                f"{len(active)} {'run has' if len(active) == 1 else 'runs have'} not ended ({', '.join(active[:3])}{', …' if len(active) > 3 else ''}). Wait, "
                 "cancel them, or stop with --force: then they are canceled first."
             )
         await control.cancel_all(active)
