@@ -143,14 +143,9 @@ def _collect(ranks: dict[int, int], ended: list[dict[str, Any]], control: socket
 
 def _kill_all(ranks: dict[int, int], ended: list[dict[str, Any]]) -> None:
     """Kill every descendant; each death hands its children to us, until none is left."""
-    while True:
-        _kill_children()
-        if not _collect(ranks, ended):
-            return
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            return
+    while _collect(ranks, ended):
+        _kill_children()  # after the reaping: what is waited for next has been killed
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 
 
 def _start_rank(rank: dict[str, Any]) -> int:

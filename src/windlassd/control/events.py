@@ -67,13 +67,17 @@ class Events:
                     place = reached
             except spool_format.TornFrame as damage:  # never block what comes after: count it as lost and go on
                 log.error("spool %s of %s is damaged: %s", spool, run_id, damage)
-                frames.append(spool_format.Frame(spool_format.LOST, 0, 0, None, 1))
+                frames.append(_lost(1))
                 place = spool_format.after(data, place)
 
         def work(tx: Writer) -> int:
             if tx.find_run(run_id) is None:
                 raise UserErrorException(f"There is no run {run_id!r}.")
-            return tx.append(run_id, spool, start, end, frames)
+            try:
+                return tx.append(run_id, spool, start, end, frames)
+            except UserErrorException as damage:  # the frame that names a series was a damaged one
+                log.error("a batch of spool %s of %s is lost: %s", spool, run_id, damage)
+                return tx.append(run_id, spool, start, end, [_lost(len(frames))])
 
         held = await self._core.write(work)
         if frames:
@@ -120,7 +124,12 @@ class Events:
         self._conductor.drop(record.id)
         job = job_of(self._core, record.id, record.spec, python="", attempt=ATTEMPT)
         self._core.engine(job.cluster).reattach(job, [event["node"]], True)
-        self._core.store.write(lambda tx: tx.update_run(record.id, nodes=[event["node"]]))
+        written = self._core.store.write(lambda tx: tx.update_run(record.id, nodes=[event["node"]]))
+        written.add_done_callback(lambda _: self._core.touch_soon(record.id, "run"))
+
+
+def _lost(count: int) -> spool_format.Frame:
+    return spool_format.Frame(spool_format.LOST, 0, 0, None, count)
 
 
 def _step(tx: Writer, record: RunRecord, status: RunStatus, now: float, reason: Reason) -> RunRecord:
@@ -145,7 +154,9 @@ def _end(tx: Writer, record: RunRecord, outcome: Outcome, now: float) -> RunReco
     if not asked_to_cancel:
         record = _step(tx, record, RunStatus.FINALIZING, now, Reason("finalizing", "Its outputs are being kept."))
     if outcome.ok:
-        return tx.transition(record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", "It completed."))
+        return tx.transition(
+            record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", "Every process ended with exit code 0.")
+        )
     if asked_to_cancel:
         return tx.transition(record.id, RunStatus.CANCELED, now=now, reason=CANCELED)
     return tx.transition(record.id, RunStatus.FAILED, now=now, reason=Reason(outcome.reason_code, outcome.message))

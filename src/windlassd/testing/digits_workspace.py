@@ -150,7 +150,14 @@ def _run(experiment: str, number: int, created: float, hidden: int) -> RunRecord
 
 def _chosen(cached: bool) -> dict[str, object]:
     key = "c0ffee5d41402abc"
-    return {"key": key, "builder": "venv", "python": "3.11.7", "cached": cached, "seconds": 0.006 if cached else 12.4}
+    return {
+        "key": key,
+        "builder": "venv",
+        "python": "/home/ana/envs/bin/python",
+        "python_version": "3.11.7",
+        "cached": cached,
+        "seconds": 0.006 if cached else 12.4,
+    }
 
 
 def _register(backend: FakeBackend, run: RunRecord, created: float, place: int) -> None:

@@ -78,7 +78,8 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """What was chosen for it: ``key``, ``builder``, ``python``, ``prefix``, ``cached`` (bool), ``seconds``."""
+    """What was chosen for it: ``key``, ``builder``, ``python`` (path), ``python_version``, ``prefix``, ``cached``,
+    ``seconds``, ``notes``."""
     nodes: Tuple[str, ...] = ()
     exit_code: Optional[int] = None
     """Of the first process that failed; None when it was ended by a signal or has not ended."""

@@ -31,9 +31,10 @@ def router(control: WorkspaceControl, describe: Callable[[], Mapping[str, Any]],
         body = await body_of(request)
         active = [r.id for r in control.core.read(lambda tx: tx.active_runs())]
         if active and not body.get("force"):
+            count = "1 run has" if len(active) == 1 else f"{len(active)} runs have"
+            named = ", ".join(active[:3]) + (", …" if len(active) > 3 else "")
             raise Conflict(
-                f"{len(active)} {'run has' if len(active) == 1 else 'runs have'} not ended ({', '.join(active[:3])}{', …' if len(active) > 3 else ''}). Wait, "
-                "cancel them, or stop with --force: then they are canceled first."
+                f"{count} not ended ({named}). Wait, cancel, or stop with --force: then they are canceled first."
             )
         await control.cancel_all(active)
         stop()

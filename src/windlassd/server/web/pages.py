@@ -288,7 +288,7 @@ def _environment(run: RunRecord) -> contexts.Pairs:
         ready += f", {present.duration(chosen['seconds'])}"
     facts = [
         ("Name", asked.name or ""),
-        ("Python", str(chosen.get("python") or asked.python_version or "")),
+        ("Python", str(chosen.get("python_version") or asked.python_version or "")),
         ("Builder", str(chosen.get("builder") or "")),
         ("Ready", ready),
         ("Interpreter", asked.interpreter or ""),
