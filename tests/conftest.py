@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -35,9 +36,20 @@ def end_processes_of(home: Path) -> None:
                 process.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 pass
-        psutil.wait_procs(processes, timeout=1)
+        for process in processes:
+            _wait_until_dead(process.pid)
         if time.monotonic() > deadline:
             pytest.fail(f"processes of {home} do not end: {processes}")
+
+
+def _wait_until_dead(pid: int) -> None:
+    """Return when the process has ended, also when nobody reaps it."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([fd], [], [], 1.0)
+    os.close(fd)
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
@@ -45,9 +57,10 @@ def processes_of(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                if process.environ().get("WINDLASS_HOME") == str(home):
-                    found.append(process)
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get("WINDLASS_HOME") == str(home):
+                found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             pass
     return found

@@ -1,0 +1,102 @@
+"""The tail notices at once that something of a run grew; each test waits for the call, never for time."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from windlassd.agent.tail import Grew, Tail
+from windlassd.blobs.run_folder import RunFolder
+
+Told = queue.Queue[tuple[str, Grew]]
+
+
+@pytest.fixture
+def told() -> Told:
+    return queue.Queue()
+
+
+@pytest.fixture
+def tail(told: Told, folder: RunFolder) -> Iterator[Tail]:
+    made = Tail(lambda run_id, kind: told.put((run_id, kind)))
+    made.watch("run_1", folder)
+    yield made
+    made.forget("run_1")
+
+
+def grew(told: Told, kind: Grew, run_id: str = "run_1") -> None:
+    """Until the tail tells of it; other news before it may come."""
+    while told.get(timeout=10) != (run_id, kind):
+        pass
+
+
+def empty(told: Told) -> None:
+    while not told.empty():
+        told.get()
+
+
+def test_each_kind(tail: Tail, told: Told, folder: RunFolder) -> None:
+    for kind, path in (
+        (Grew.SPOOL, f"{folder.spool}/1.spool"),
+        (Grew.LOGS, folder.log("azureml-logs/70_driver_log.txt")),
+        (Grew.FILES, f"{folder.work}/outputs/model.bin"),
+        (Grew.FILES, f"{folder.work}/logs/note.txt"),
+    ):
+        Path(path).write_text("new")
+        grew(told, kind)
+
+
+def test_appending_is_noticed_every_time(tail: Tail, told: Told, folder: RunFolder) -> None:
+    with open(f"{folder.spool}/1.spool", "ab", buffering=0) as spool:
+        grew(told, Grew.SPOOL)
+        for _ in range(5):
+            empty(told)
+            spool.write(b"frame")
+            grew(told, Grew.SPOOL)
+
+
+def test_a_new_folder_in_outputs_is_watched(tail: Tail, told: Told, folder: RunFolder) -> None:
+    new = Path(folder.work, "outputs", "epoch1")
+    new.mkdir()
+    grew(told, Grew.FILES)
+    empty(told)
+    (new / "weights.bin").write_text("w")
+    grew(told, Grew.FILES)
+
+
+def test_a_tree_that_was_there_before_the_watch_is_watched_whole(
+    tail: Tail, told: Told, folder: RunFolder, tmp_path: Path
+) -> None:
+    beside = tmp_path / "tree"
+    (beside / "a" / "b").mkdir(parents=True)
+    os.rename(beside, Path(folder.work, "outputs", "tree"))
+    grew(told, Grew.FILES)
+    empty(told)
+    Path(folder.work, "outputs", "tree", "a", "b", "deep.txt").write_text("deep")
+    grew(told, Grew.FILES)
+
+
+def test_a_removed_folder_hurts_nobody(tail: Tail, told: Told, folder: RunFolder) -> None:
+    shutil.rmtree(f"{folder.work}/outputs")
+    grew(told, Grew.FILES)
+    empty(told)
+    Path(f"{folder.work}/logs/note.txt").write_text("still there")
+    grew(told, Grew.FILES)
+    tail.watch("run_1", folder)  # an absent folder is passed over
+    tail.forget("run_1")
+
+
+def test_a_forgotten_run_is_quiet_and_others_go_on(tail: Tail, told: Told, folder: RunFolder, home: Path) -> None:
+    other = RunFolder(str(home / "workspaces" / "ws"), "run_2")
+    other.make()
+    tail.watch("run_2", other)
+    tail.forget("run_1")
+    tail.forget("nobody")
+    Path(folder.spool, "1.spool").write_text("x")
+    Path(other.spool, "1.spool").write_text("x")
+    assert told.get(timeout=10) == ("run_2", Grew.SPOOL)
