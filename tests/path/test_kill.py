@@ -72,6 +72,8 @@ def test_kill_the_agent(workspace: Workspace) -> None:
     training = workspace.submit(TRAINS_UNTIL_TOLD, target="small")
     workspace.wait_for_text(training, "trained")
     waiting = [workspace.submit("print('after')", target="small") for _ in range(2)]
+    for run_id in waiting:
+        workspace.wait_for(run_id, lambda run: run.status is RunStatus.QUEUED)
     before = workspace.agent_pid()
     kill(before)
     run = workspace.wait(training)

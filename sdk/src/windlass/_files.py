@@ -17,6 +17,9 @@ _BAR_FROM_BYTES = 32 << 20
 _STORE = "Files go to the run's own store."
 
 
+_OTHER_NAMES = "user_logs/std_log"
+"""The newer runtime's names of the driver logs, which the server knows and does not list."""
+
 class RunFiles:
     """Files kept with a run."""
 
@@ -40,8 +43,10 @@ class RunFiles:
         Raises:
             UserErrorException: the run has no such file (near matches are named), or the place cannot be written.
         """
+        if not isinstance(name, str) or not name:
+            raise UserErrorException("name must be a kept file's name, such as 'outputs/model.pt', not %r." % (name,))
         names = self.get_file_names()
-        if name not in names:
+        if name not in names and not name.startswith(_OTHER_NAMES):
             raise UserErrorException(no_such_file(self._id, name, names))
         target = target_of(name, output_file_path)
         fetch(self._client, "/v1/runs/%s/files/" % self._id, name, target)

@@ -24,6 +24,7 @@ _FLOAT_BYTES, _INT_BYTES = spool.FLOAT_BODY.size, spool.INT_BODY.size
 _pack_float, _pack_int, _pack_header = spool.FLOAT_BODY.pack, spool.INT_BODY.pack, spool.HEADER.pack
 _write, _now_ns = os.write, time.time_ns
 _CLOSED = -1
+_LONGEST_NAME = 255
 
 _logs: "Dict[str, MetricsLog]" = {}
 _logs_lock = threading.Lock()
@@ -54,6 +55,8 @@ class MetricsLog:
         self._others: "Dict[Tuple[str, str], int]" = {}
         self._next_series = 0
         self._lost = 0
+        self._counter = _CLOSED
+        self._lost_in_all = 0
 
     def scalar(self, name: str, value: Any, description: str, step: "Optional[int]") -> None:
         """Append one point; see ``Run.log``."""
@@ -130,10 +133,15 @@ class MetricsLog:
         name = "%d-%x%s" % (os.getpid(), _now_ns(), spool.SUFFIX)
         self._fd = os.open(os.path.join(self._folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._name = name
+        self._counter = os.open(os.path.join(self._folder, name[: -len(spool.SUFFIX)] + spool.LOST_SUFFIX),
+                                os.O_WRONLY | os.O_CREAT, 0o600)  # fmt: skip
+        os.write(self._counter, bytes(spool.LOST_BYTES))
 
     def _lose(self, problem: "Optional[OSError]", torn: int) -> None:
         """Count one point as lost and cut the part of its frame that was written. The lock is held."""
         self._lost += 1
+        self._lost_in_all += 1
+        self._note_losses()
         if torn:
             try:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - torn)
@@ -148,11 +156,20 @@ class MetricsLog:
                 "points were lost.\n" % (self._folder, why)
             )
 
+    def _note_losses(self) -> None:
+        """Overwrite the count beside the spool, for the case that no frame can be written any more."""
+        if self._counter != _CLOSED:
+            try:
+                os.pwrite(self._counter, self._lost_in_all.to_bytes(spool.LOST_BYTES, "little"), 0)
+            except OSError:  # read-only by now: the user was warned
+                pass
+
     def _start_new_file(self) -> None:
-        lost = self._lost
-        os.close(self._fd)
+        lost, self._lost_in_all = self._lost, self._lost_in_all - self._lost
+        self._note_losses()  # what the new file will tell is not to be told twice
+        self._close()
         self._forget_file()
-        self._lost = lost
+        self._lost = self._lost_in_all = lost
 
     def mark(self) -> "Optional[Tuple[str, int]]":
         """(file name, bytes) of everything this process has logged so far, or None when it logged nothing."""
@@ -177,9 +194,13 @@ class MetricsLog:
     def after_fork(self) -> None:
         """In a forked child: leave the parent's file and begin one of our own with the next point."""
         self._lock = threading.RLock()
-        if self._fd != _CLOSED:
-            os.close(self._fd)
+        self._close()
         self._forget_file()
+
+    def _close(self) -> None:
+        for fd in (self._fd, self._counter):
+            if fd != _CLOSED:
+                os.close(fd)
 
 
 def _after_fork_in_child() -> None:
@@ -265,6 +286,10 @@ def _wrong_type(name: Any, value: Any, why: str) -> UserErrorException:
 def _checked_name(name: Any) -> None:
     if not isinstance(name, str) or not name:
         raise UserErrorException("A metric's name must be text of at least one character, not %r." % (name,))
+    if len(name) > _LONGEST_NAME or "\0" in name:
+        raise UserErrorException(
+            "The metric name %r… cannot be used: at most %d characters, none of them NUL." % (name[:60], _LONGEST_NAME)
+        )
 
 
 def _checked_step(name: Any, step: Any) -> int:

@@ -13,6 +13,7 @@ from windlass._job import Job
 from windlass._not_offered import not_offered
 from windlass.conda_dependencies import package_name
 from windlass.errors import (
+    AzureMLException,
     ComputeTargetException,
     ExperimentExecutionException,
     SnapshotException,
@@ -41,7 +42,13 @@ def submit(client: Client, experiment: str, job: Job, tags: "Mapping[str, str]")
     Raises:
         UserErrorException, ComputeTargetException, SnapshotException, ExperimentExecutionException: see ``check_*``.
     """
-    return send(client, prepare(client, experiment, job, tags))
+    request_id = str(uuid.uuid4())
+    try:
+        return send(client, prepare(client, experiment, job, tags), request_id)
+    except AzureMLException as problem:
+        if problem.error_code != "snapshot_not_stored":
+            raise
+    return send(client, prepare(client, experiment, job, tags), request_id)  # the server was killed in between
 
 
 def prepare(
@@ -70,9 +77,9 @@ def prepare(
     return Prepared(spec, listing)
 
 
-def send(client: Client, prepared: Prepared) -> RunRecord:
-    """Queue a prepared job; the record of its run."""
-    body = {"request_id": str(uuid.uuid4()), "spec": to_wire(prepared.spec)}
+def send(client: Client, prepared: Prepared, request_id: "Optional[str]" = None) -> RunRecord:
+    """Queue a prepared job; the record of its run, the same one for the same ``request_id``."""
+    body = {"request_id": request_id or str(uuid.uuid4()), "spec": to_wire(prepared.spec)}
     return RunRecord.from_wire(client.post("/v1/runs", body))
 
 

@@ -49,10 +49,14 @@ class CondaDependencies:
         """
         refuse_options("CondaDependencies.create", {"pip_indexurl": (pip_indexurl, None, _INDEX)})
         made = CondaDependencies()
-        for package in package_list("conda_packages", conda_packages):
+        conda, pip = package_list("conda_packages", conda_packages), package_list("pip_packages", pip_packages)
+        for package in conda:
             made.add_conda_package(package)
-        for package in package_list("pip_packages", pip_packages):
+        for package in pip:
             made.add_pip_package(package)
+        # A project named twice in one list is the resolver's to judge: taking one of the two would hide a conflict.
+        made._conda = [p for p in dict.fromkeys(conda) if package_name(p) != "python"]
+        made._pip = list(dict.fromkeys(pip))
         if python_version is not None:
             made.set_python_version(python_version)
         return made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windlass._transport.client import Client
+from windlass.errors import ServiceUnavailable
 from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import Reason
 from windlassd.agent import leftovers, outcome
@@ -21,6 +23,7 @@ from windlassd.blobs.files import FileBlobStore
 from windlassd.blobs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+_ASK_AGAIN_S = 1.0
 
 
 class Agent:
@@ -98,12 +101,16 @@ class Agent:
 
     def _finish_lost(self, launch: LaunchSpec, key: tuple[str, int]) -> None:
         folder = RunFolder(self._workspace_dir, launch.run_id)
-        folder.make()
         self._tools.shipper.open(launch.run_id, launch.attempt, folder)
-        report = leftovers.read_exit(folder)
-        leftovers.kill_processes_of(launch.run_id)
-        report = report or {"ended": [], "agent_lost": True}
-        finish(launch, folder, outcome.judge(launch, folder, report, None, 0), self._tools)
+        try:
+            folder.make()
+            report = leftovers.read_exit(folder)
+            leftovers.kill_processes_of(launch.run_id)
+            result = outcome.judge(launch, folder, report or {"ended": [], "agent_lost": True}, None, 0)
+        except OSError as problem:
+            log.exception("what is left of %s cannot be read", launch.run_id)
+            result = outcome.could_not_start("agent_lost", f"The agent ended unexpectedly. {problem}")
+        finish(launch, folder, result, self._tools)
         with self._lock:
             self._recovering.discard(key)
 
@@ -114,8 +121,17 @@ class Agent:
     def _snapshot(self, snapshot_id: str) -> list[Mapping[str, Any]]:
         files = self._snapshots.get(snapshot_id)
         if files is None:
-            files = self._client.get(f"/v1/snapshots/{snapshot_id}")["files"]
+            files = self._ask(f"/v1/snapshots/{snapshot_id}")["files"]
             if len(self._snapshots) > 64:
                 self._snapshots.clear()
             self._snapshots[snapshot_id] = files
         return files
+
+    def _ask(self, path: str) -> Any:
+        """What the server answers, however long it is away."""
+        while True:
+            try:
+                return self._client.get(path)
+            except ServiceUnavailable as problem:
+                log.warning("asking again: %s", problem)
+                time.sleep(_ASK_AGAIN_S)

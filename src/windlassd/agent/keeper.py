@@ -58,6 +58,9 @@ def nursery(control: socket.socket) -> None:
             _drain(wake)
             keepers -= _reap()
             _kill_children(spare=keepers)
+    while _children():  # what dead keepers left, when the agent is dead as well
+        _kill_children()
+        os.waitpid(-1, 0)
 
 
 def _fork_keeper(launch_file: str, fd: int, control: socket.socket) -> int:
@@ -69,7 +72,7 @@ def _fork_keeper(launch_file: str, fd: int, control: socket.socket) -> int:
         control.close()
         keep(launch_file, socket.socket(fileno=fd))
     except BaseException as problem:  # noqa: BLE001  a keeper has nobody above it to tell
-        sys.stderr.write(f"keeper of {launch_file}: {problem!r}\n")
+        _say(f"keeper of {launch_file}: {problem!r}")
         os._exit(1)
     os._exit(0)
 
@@ -93,11 +96,25 @@ def keep(launch_file: str, control: socket.socket) -> None:
     agent_lives = _watch(control, wake, ranks, ended) if ranks and not ended else True
     _kill_all(ranks, ended)
     report = {"ended": ended, "agent_lost": not agent_lives}
-    beside = launch["exit_file"] + ".tmp"
-    with open(beside, "w") as f:
-        json.dump(report, f)
-    os.replace(beside, launch["exit_file"])
+    _leave(report, launch["exit_file"])
     _tell(control, {"done": report})
+
+
+def _leave(report: object, path: str) -> None:
+    """Write the report for an agent that starts later; on a full disk only the living one is told."""
+    try:
+        with open(path + ".tmp", "w") as f:
+            json.dump(report, f)
+        os.replace(path + ".tmp", path)
+    except OSError as problem:
+        _say(f"{path} cannot be written: {problem}")
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+    except OSError:  # the agent's log lies on the same full disk
+        pass
 
 
 def _watch(control: socket.socket, wake: int, ranks: dict[int, int], ended: list[dict[str, Any]]) -> bool:
@@ -195,18 +212,22 @@ def _raise_oom_score() -> None:
 
 
 def _kill_children(spare: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-    me = os.getpid()
-    try:
-        with open(f"/proc/{me}/task/{me}/children") as f:
-            children = [int(pid) for pid in f.read().split()]
-    except OSError:
-        return
-    for pid in children:
+    for pid in _children():
         if pid not in spare:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+
+
+def _children() -> list[int]:
+    """Pids of this process's children, zombies among them."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children") as f:
+            return [int(pid) for pid in f.read().split()]
+    except OSError:
+        return []
 
 
 def _reap() -> set[int]:

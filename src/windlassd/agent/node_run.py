@@ -15,6 +15,7 @@ from windlass.errors import AzureMLException
 from windlass.specs._codec import to_wire
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
+from windlass.specs.spool import LOST_BYTES, LOST_SUFFIX
 from windlassd.agent import environ, outcome
 from windlassd.agent.launch import single
 from windlassd.agent.leftovers import kill_processes_of
@@ -55,6 +56,7 @@ class NodeRun(threading.Thread):
         self._folder = RunFolder(tools.workspace_dir, launch.run_id)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._lock = threading.Lock()
+        self._over = False
         self._stop: Reason | None = None
         self._keeper: Keeper | None = None
         self._kill_at: float | None = None
@@ -63,7 +65,7 @@ class NodeRun(threading.Thread):
     def stop(self, reason: Reason) -> None:
         """Ask the processes to end: SIGTERM now, SIGKILL after the launch's grace. The first reason stands."""
         with self._lock:
-            if self._stop is not None:
+            if self._stop is not None or self._over:
                 return
             self._stop = reason
             self._kill_at = time.monotonic() + self.launch.stop_grace_s
@@ -88,7 +90,9 @@ class NodeRun(threading.Thread):
                 "internal_error", f"Windlass's agent failed: {problem!r}. Please report it."
             )
         finish(launch, self._folder, result, self._tools)
-        os.close(self._wake)
+        with self._lock:  # a late stop must not write to a number that means another file by then
+            self._over = True
+            os.close(self._wake)
         self._done(self)
 
     def _carry_out(self) -> Outcome:
@@ -166,8 +170,10 @@ def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools)
     try:
         shipper.logs_grew(run_id, attempt, folder)
         shipper.drain(run_id, folder)
-        folder.keep_live()
-        result = replace(result, files=tuple(_kept(folder)))
+        notes = folder.keep_live()
+        lost = max(result.lost_points, lost_points(folder))
+        message = " ".join([result.message, *notes]).strip()
+        result = replace(result, files=tuple(_kept(folder)), message=message, lost_points=lost)
         kept = True
     except OSError as problem:  # the end itself must get through, whatever the disk says
         log.exception("the files of %s could not be kept", run_id)
@@ -183,12 +189,22 @@ def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools)
     shipper.close(run_id)
 
 
+def lost_points(folder: RunFolder) -> int:
+    """Points that the run's processes could not write, as they counted them beside their spools."""
+    total = 0
+    for entry in os.scandir(folder.spool) if os.path.isdir(folder.spool) else ():
+        if entry.name.endswith(LOST_SUFFIX) and entry.is_file(follow_symlinks=False):
+            with open(entry.path, "rb") as f:
+                total += int.from_bytes(f.read(LOST_BYTES), "little")
+    return total
+
+
 def _kept(folder: RunFolder) -> list[Mapping[str, Any]]:
     """The kept files; with checksums when that takes no time (the server computes the others later)."""
     files = folder.list()
     if sum(f["size"] for f in files) > _HASHED_AT_ONCE:
         return [dict(f) for f in files]
-    return [{**f, "sha256": sha256_of(os.path.join(folder.files, f["path"]))} for f in files]
+    return [{**f, "sha256": sha256_of(folder.get(f["path"]))} for f in files]
 
 
 def _write_json(path: str, data: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
     if any(mark in tail for mark in _OUT_OF_MEMORY):
         return Outcome(
             exit_code=code, reason_code="out_of_memory",
-            message=f"{who} ran out of memory and exited with code {code}.{peak}{words}",
+            message=f"{who} ran out of memory and exited with code {code}.{words}",
         )  # fmt: skip
     if any(mark in tail for mark in _DISK_FULL):
         return Outcome(

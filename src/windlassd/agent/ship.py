@@ -126,8 +126,7 @@ class Shipper:
                 beat = time.monotonic() + heartbeat_s
                 events += [_heartbeat(run_id, attempt) for run_id, attempt in open_runs]
             if events:
-                body = {"events": events}
-                self._persist(lambda b=body: self._client.post(f"{self._base}/events", b))
+                self._send_events(events)
             with self._wake:
                 self._sent += told
                 self._wake.notify_all()
@@ -145,18 +144,25 @@ class Shipper:
             with self._wake:
                 self._wake.wait_for(lambda: self._draining, min(time.monotonic() - began, _LONGEST_REST_S))
 
-    def _persist(self, send: Any) -> None:
-        """Call ``send`` until the server took it."""
+    def _send_events(self, events: list[dict[str, Any]]) -> None:
+        """Send a batch; if the server refuses it, each alone, so that one bad event does not take others along."""
+        refused = self._persist(lambda: self._client.post(f"{self._base}/events", {"events": events}))
+        if refused and len(events) > 1:
+            for event in events:
+                self._send_events([event])
+
+    def _persist(self, send: Any) -> bool:
+        """Call ``send`` until the server took it; True when it answered and refused: repeating would not help."""
         tries = 0
         while True:
             try:
                 send()
-                return
+                return False
             except ServiceUnavailable as problem:
                 log.warning("the server did not take a batch, trying again: %s", problem)
-            except AzureMLException as problem:  # it answered and refused: repeating would not help
+            except AzureMLException as problem:
                 log.error("the server refused a batch: %s", problem)
-                return
+                return True
             time.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
             tries += 1
 

@@ -22,9 +22,12 @@ from windlass.errors import UserErrorException, did_you_mean
 
 LIVE = ("outputs", "logs")
 """Folders of the script's working folder that are kept."""
+SYSTEM = ("azureml-logs/", "user_logs/")
+"""Folders that only Windlass writes."""
 DRIVER_LOG = "azureml-logs/70_driver_log.txt"
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _BESIDE = ".windlass-link"
+_LONGEST_NAME, _LONGEST_PATH = 240, 2000
 _ALIASES = (("user_logs/std_log", "azureml-logs/70_driver_log"),)
 
 
@@ -85,8 +88,9 @@ class RunFolder:
         found = dict(_walk(self.files, self.files, ""))
         for name in LIVE:
             folder = os.path.join(self.work, name)
-            for path, size in _walk(folder, folder, name):
-                found.setdefault(path, size)
+            if not os.path.islink(folder):  # else "inside" would mean inside of wherever it leads
+                for path, size in _walk(folder, folder, name):
+                    found.setdefault(path, size)
         return [{"path": path, "size": found[path]} for path in sorted(found)]
 
     def logs(self) -> Sequence[str]:
@@ -97,17 +101,25 @@ class RunFolder:
         except FileNotFoundError:
             return []
 
-    def keep_live(self) -> None:
-        """Move ``outputs`` and ``logs`` beside the other kept files, without copying. May be repeated."""
+    def keep_live(self) -> Sequence[str]:
+        """Move ``outputs`` and ``logs`` beside the other kept files, without copying. May be repeated.
+
+        Returns:
+            Sentences on what could not be kept as it was.
+        """
+        notes: list[str] = []
         for name in LIVE:
             source, target = os.path.join(self.work, name), os.path.join(self.files, name)
-            if not os.path.isdir(source) or os.path.islink(source):
-                continue
-            _settle_links(source, source)
-            if os.path.isdir(target):  # files were uploaded under that name while the run went
-                _merge(source, target)
-            else:
-                os.rename(source, target)
+            if os.path.islink(source):
+                notes.append(f"{name} is a link to {os.readlink(source)}; what lies there is not kept.")
+            elif os.path.isdir(source):
+                _open_up(source)
+                _settle_links(source, source)
+                if os.path.isdir(target):  # files were uploaded under that name while the run went
+                    _merge(source, target, name, notes)
+                else:
+                    os.rename(source, target)
+        return notes
 
     def seal(self) -> None:
         """Make the kept files read-only and remove what only the running job needed. May be repeated."""
@@ -131,6 +143,10 @@ def _parts(name: str) -> list[str]:
     parts = [p for p in parts if p not in ("", ".")]
     if not parts or ".." in parts or name.startswith("/") or "\0" in name:
         raise UserErrorException(f"{name!r} is not the name of a run's file: it must be relative, without '..'.")
+    if len(os.fsencode(name)) > _LONGEST_PATH or any(len(os.fsencode(p)) > _LONGEST_NAME for p in parts):
+        raise UserErrorException(
+            f"The file name {name[:60]!r}… is too long: at most {_LONGEST_NAME} bytes a part, {_LONGEST_PATH} in all."
+        )
     return parts
 
 
@@ -142,7 +158,7 @@ def _inside(path: str, root: str) -> bool:
 def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
     try:
         entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # removed meanwhile, or closed to us, or a path too long for the kernel
         return
     for entry in entries:
         name = f"{prefix}/{entry.name}" if prefix else entry.name
@@ -154,7 +170,7 @@ def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
                 yield from _walk(entry.path, root, name)
             elif entry.is_file():
                 yield name, entry.stat().st_size
-        except FileNotFoundError:  # the script removed it meanwhile
+        except OSError:
             continue
 
 
@@ -171,11 +187,28 @@ def _settle_links(folder: str, root: str) -> None:
             os.replace(beside, entry.path)
 
 
-def _merge(source: str, target: str) -> None:
+def _open_up(folder: str) -> None:
+    """Let the owner read everything below ``folder``: scripts write files that not even they may read."""
+    os.chmod(folder, os.stat(folder).st_mode | 0o700)
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            _open_up(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if not mode & 0o400:
+                os.chmod(entry.path, stat.S_IMODE(mode) | 0o400)
+
+
+def _merge(source: str, target: str, name: str, notes: list[str]) -> None:
+    """Move what lies in ``source`` into ``target``; of two files of one name the script's stays."""
     for entry in os.scandir(source):
-        there = os.path.join(target, entry.name)
-        if entry.is_dir(follow_symlinks=False) and os.path.isdir(there):
-            _merge(entry.path, there)
-        else:
-            os.replace(entry.path, there)
+        there, shown = os.path.join(target, entry.name), f"{name}/{entry.name}"
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if is_folder and os.path.isdir(there):
+            _merge(entry.path, there, shown, notes)
+            continue
+        if os.path.lexists(there) and is_folder != os.path.isdir(there):  # a file and a folder of one name
+            os.rename(there, f"{there}.uploaded")
+            notes.append(f"{shown} was uploaded and is a folder (or file) too; the upload is {shown}.uploaded.")
+        os.replace(entry.path, there)
     os.rmdir(source)

@@ -20,6 +20,8 @@ from windlass.specs.run import Reason
 
 log = logging.getLogger(__name__)
 PING_S = 5.0
+_LOOK_AGAIN_S = 0.1
+_LONGEST_WAIT_S = 10.0
 Key = tuple[str, int]
 
 
@@ -39,6 +41,9 @@ class _Agent:
     pid: int | None = None
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
+    """Starts in a row that did not lead to a line."""
+    again: asyncio.TimerHandle | None = None
+    """The next look at whether it must be started."""
 
 
 class AgentHub:
@@ -122,6 +127,8 @@ class AgentHub:
                     order = await asyncio.wait_for(outbox.get(), PING_S)
                 except TimeoutError:
                     order = {}
+                if order is _HANG_UP:
+                    return
                 yield order
                 if "exit" in order:
                     return
@@ -142,6 +149,9 @@ class AgentHub:
     def detach(self) -> None:
         """Let the agents live on while this server ends: they start the next one. Loop thread."""
         self._closing = True
+        for agent in self._agents.values():
+            if agent.outbox is not None:
+                agent.outbox.put_nowait(_HANG_UP)
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
         self._loop.call_soon_threadsafe(call, *args)
@@ -164,22 +174,26 @@ class AgentHub:
             agent.outbox.put_nowait(_stop_order(key, reason))
 
     def _ensure(self, name: str) -> None:
-        agent = self._agents.setdefault(name, _Agent())
-        if self._closing or agent.outbox is not None or (agent.process and agent.process.poll() is None):
-            return
-        if self._is_alive(name):  # it outlived an earlier server and is about to connect
-            self._loop.call_later(1.0, self._ensure, name)
-            return
-        if agent.failures:
-            self._loop.call_later(min(0.1 * 2**agent.failures, 10.0), self._spawn, name)
-        else:
-            self._spawn(name)
-        agent.failures += 1
+        """Start the agent unless it lives, and look again until its line is open.
 
-    def _spawn(self, name: str) -> None:
-        agent = self._agents[name]
-        if self._closing or agent.outbox is not None or (agent.process and agent.process.poll() is None):
+        A process that is alive may be about to connect, or was killed a moment ago and is not reaped yet: only looking
+        again tells.
+        """
+        agent = self._agents.setdefault(name, _Agent())
+        if agent.again is not None:
+            agent.again.cancel()
+            agent.again = None
+        if self._closing or agent.outbox is not None:
             return
+        if (agent.process and agent.process.poll() is None) or self._is_alive(name):
+            wait_s = _LOOK_AGAIN_S
+        else:
+            self._spawn(agent, name)
+            agent.failures += 1
+            wait_s = min(_LOOK_AGAIN_S * 2**agent.failures, _LONGEST_WAIT_S)
+        agent.again = self._loop.call_later(wait_s, self._ensure, name)
+
+    def _spawn(self, agent: _Agent, name: str) -> None:
         folder = self._folder(name)
         with open(os.path.join(folder, "agent.log"), "ab") as output:
             agent.process = subprocess.Popen(
@@ -187,7 +201,6 @@ class AgentHub:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=folder,
                 env=settings.child_environment(),
             )  # fmt: skip
-        self._loop.call_later(1.0, self._ensure, name)
 
     def _is_alive(self, name: str) -> bool:
         with open(os.path.join(self._folder(name), "agent.lock"), "a") as lock:
@@ -201,6 +214,10 @@ class AgentHub:
         folder = os.path.join(self._workspace_dir, "agents", name)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         return folder
+
+
+_HANG_UP: Mapping[str, Any] = {"hang_up": {}}
+"""Ends a line without a word: the agent takes that for this server's end, and starts the next."""
 
 
 def _stop_order(key: Key, reason: Reason) -> Mapping[str, Any]:

@@ -11,12 +11,19 @@ class Subscription:
     """What changed since the last look. Belongs to the loop's thread."""
 
     def __init__(self) -> None:
+        self.closed = False
+        """True when the server is ending: nothing more will come."""
         self._changed: set[tuple[str, str]] = set()
         self._event = asyncio.Event()
 
     def add(self, run_id: str, kind: str) -> None:
         """Note a change."""
         self._changed.add((run_id, kind))
+        self._event.set()
+
+    def close(self) -> None:
+        """Wake whoever waits, for the last time."""
+        self.closed = True
         self._event.set()
 
     async def wait(self, timeout_s: float) -> set[tuple[str, str]]:
@@ -45,6 +52,11 @@ class Bus:
         if kind == "run":
             for subscription in self._of_all:
                 subscription.add(run_id, kind)
+
+    def close(self) -> None:
+        """The server is ending: wake all subscribers so that their streams end."""
+        for subscription in [*self._of_all, *(s for watchers in self._of_run.values() for s in watchers)]:
+            subscription.close()
 
     @contextmanager
     def subscribe(self, run_id: str | None) -> Iterator[Subscription]:

@@ -56,7 +56,7 @@ class Conductor:
     async def cancel(self, run_id: str, reason: Reason = CANCELED) -> RunRecord:
         """Ask for a run's end; returns its record, unchanged when it has ended already."""
         asked = Reason("cancel_requested", "Its cancellation was asked for.")
-        record = await self._core.write(_mover(run_id, RunStatus.CANCEL_REQUESTED, asked, {}))
+        record = await self._core.write(mover(run_id, RunStatus.CANCEL_REQUESTED, asked, {}))
         self._core.bus.touch(run_id, "run")
         if record.status.final:
             return record
@@ -161,17 +161,19 @@ class Conductor:
             engine.cancel(native_id, CANCELED)
 
     async def _move(self, run_id: str, status: RunStatus, reason: Reason, **changes: Any) -> None:
-        await self._core.write(_mover(run_id, status, reason, changes))
+        await self._core.write(mover(run_id, status, reason, changes))
         self._core.bus.touch(run_id, "run")
 
     async def _end_before_start(self, run_id: str, status: RunStatus, reason: Reason) -> RunRecord:
-        record = await self._core.write(_mover(run_id, status, reason, {}))
+        record = await self._core.write(mover(run_id, status, reason, {}))
         self._core.folder(run_id).seal()
         self._core.bus.touch(run_id, "run")
         return record
 
 
-def _mover(run_id: str, status: RunStatus, reason: Reason, changes: Mapping[str, Any]) -> Callable[[Any], RunRecord]:
+def mover(run_id: str, status: RunStatus, reason: Reason, changes: Mapping[str, Any]) -> Callable[[Any], RunRecord]:
+    """A write that moves a run if its status, by then, still allows it, and sets ``changes`` in any case."""
+
     def work(tx: Any) -> RunRecord:
         record: RunRecord = tx.get_run(run_id)
         if changes:

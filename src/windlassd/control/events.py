@@ -149,14 +149,24 @@ def _end(tx: Writer, record: RunRecord, outcome: Outcome, now: float) -> RunReco
     if record.status.final:
         return record
     verified = all(f.get("sha256") for f in outcome.files)
-    tx.update_run(record.id, exit_code=outcome.exit_code, exit_signal=outcome.exit_signal, verified=verified)
+    lost = max(record.lost_points, outcome.lost_points)
+    tx.update_run(
+        record.id, exit_code=outcome.exit_code, exit_signal=outcome.exit_signal, verified=verified, lost_points=lost
+    )  # fmt: skip
     asked_to_cancel = record.status is RunStatus.CANCEL_REQUESTED
     if not asked_to_cancel:
         record = _step(tx, record, RunStatus.FINALIZING, now, Reason("finalizing", "Its outputs are being kept."))
     if outcome.ok:
         return tx.transition(
-            record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", "Every process ended with exit code 0.")
+            record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", _ended_well(outcome, lost))
         )
     if asked_to_cancel:
         return tx.transition(record.id, RunStatus.CANCELED, now=now, reason=CANCELED)
     return tx.transition(record.id, RunStatus.FAILED, now=now, reason=Reason(outcome.reason_code, outcome.message))
+
+
+def _ended_well(outcome: Outcome, lost: int) -> str:
+    words = ["Every process ended with exit code 0.", outcome.message]
+    if lost:
+        words.append(f"{lost} metric points could not be written because the disk was full or read-only.")
+    return " ".join(w for w in words if w)

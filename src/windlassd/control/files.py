@@ -11,7 +11,8 @@ import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from windlassd.blobs.run_folder import sha256_of
+from windlass.errors import UserErrorException
+from windlassd.blobs.run_folder import SYSTEM, sha256_of
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Writer
@@ -48,6 +49,8 @@ class Files:
     async def upload(self, run_id: str, path: str, chunks: AsyncIterator[bytes]) -> Mapping[str, Any]:
         """Keep what arrives under ``path``; a file of that name is replaced in one step."""
         self._core.read(lambda tx: tx.get_run(run_id))
+        if path.startswith(SYSTEM):
+            raise UserErrorException(f"{path!r} is a system log's name; upload under another, such as 'outputs/…'.")
         target = self._core.folder(run_id).log(path)
         beside = f"{target}.{secrets.token_hex(4)}.part"
         digest, size = hashlib.sha256(), 0

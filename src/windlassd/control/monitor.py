@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from windlass import settings
 from windlass.errors import AzureMLException
 from windlass.specs.run import Reason
-from windlass.specs.status import RunStatus, may_follow
+from windlass.specs.status import RunStatus
 from windlassd.control.agents import AgentHub
-from windlassd.control.conductor import ATTEMPT
+from windlassd.control.conductor import ATTEMPT, mover
 from windlassd.control.core import Core
-from windlassd.store.base import Writer
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +48,5 @@ class Monitor:
 
     async def _move(self, run_id: str, status: RunStatus, reason: Reason) -> None:
         log.warning("%s: %s", run_id, reason.message)
-
-        def work(tx: Writer) -> None:
-            if may_follow(tx.get_run(run_id).status, status):  # it may have ended since it was looked at
-                tx.transition(run_id, status, now=time.time(), reason=reason)
-
-        await self._core.write(work)
+        await self._core.write(mover(run_id, status, reason, {}))  # it may have ended since it was looked at
         self._core.bus.touch(run_id, "run")

@@ -80,6 +80,8 @@ async def of_run(
                 yield "end", {}
                 return
             changed = await subscription.wait(KEEP_ALIVE_S)
+            if subscription.closed:
+                return
             if not changed:
                 yield "keep-alive", None
 
@@ -89,6 +91,8 @@ async def of_runs(core: Core, experiment: str | None, record: Callable[[str], Ru
     with core.bus.subscribe(None) as subscription:
         while True:
             changed = await subscription.wait(KEEP_ALIVE_S)
+            if subscription.closed:
+                return
             if not changed:
                 yield "keep-alive", None
             for run_id, _ in sorted(changed):

@@ -42,7 +42,10 @@ def check(core: Core, spec: RunSpec) -> JobSpec:
         )
     files = core.read(lambda tx: tx.find_snapshot(spec.snapshot_id))
     if files is None:
-        raise ExperimentExecutionException(f"The snapshot {spec.snapshot_id!r} is not stored; submit the folder again.")
+        raise ExperimentExecutionException(
+            f"The snapshot {spec.snapshot_id!r} is not stored; submit the folder again.",
+            error_code="snapshot_not_stored",
+        )
     paths = [f["path"] for f in files]
     if spec.script not in paths:
         raise UserErrorException(

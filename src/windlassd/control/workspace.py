@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from windlass import settings
+from windlass.errors import UserErrorException
 from windlass.specs.run import RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
@@ -28,6 +29,7 @@ from windlassd.control.views import LocatedFile
 from windlassd.store.base import ModelRecord, SeriesSummary, Writer
 
 _ANNOUNCED = 256
+_LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 _CANCEL_MARGIN_S = 20.0
 _META = ("subscription_id", "resource_group", "location", "created")
 
@@ -167,6 +169,9 @@ class WorkspaceControl:
     async def patch(self, run_id: str, changes: Mapping[str, Any]) -> RunRecord:
         """Change tags, properties and display name in one step."""
 
+        _check_names("tag", changes.get("tags") or {})
+        _check_names("property", changes.get("properties") or {})
+
         def work(tx: Any) -> RunRecord:
             tx.get_run(run_id)
             if changes.get("tags") or changes.get("remove_tags"):
@@ -224,3 +229,12 @@ class WorkspaceControl:
 
     def _brief(self, run_id: str) -> RunRecord:
         return self._with_reason(self.core.read(lambda tx: tx.get_run(run_id)))
+
+
+def _check_names(what: str, given: Mapping[str, Any]) -> None:
+    for key, value in given.items():
+        if not key or len(key) > _LONGEST_KEY or len(str(value)) > _LONGEST_VALUE:
+            raise UserErrorException(
+                f"The {what} {key[:60]!r} cannot be kept: its name needs 1 to {_LONGEST_KEY} characters, its value at "
+                f"most {_LONGEST_VALUE}."
+            )

@@ -15,10 +15,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import windlassd
 from windlass import settings
+from windlass._transport.client import STOPPING
 from windlass._transport.places import private_dir, server_dir, socket_path
 from windlass.errors import UserErrorException
 from windlassd.blobs.files import FileBlobStore
@@ -61,6 +63,8 @@ class WorkspaceServer:
         self._started = time.time()
         self._stop = asyncio.Event()
         self._lively = time.monotonic()
+        self._under_way = 0
+        self._ending = False
         self._listeners: list[_Listener] = []
         self._web = ""
 
@@ -103,7 +107,7 @@ class WorkspaceServer:
         api = create_api_app(control, self._describe, self._stop.set)
         web = create_web_app(control, hosts=[host, host.replace("127.0.0.1", "localhost")])
         await control.start()
-        serving = [self._start(self._noting_activity(api), unix), self._start(self._noting_activity(web), tcp)]
+        serving = [self._start(self._watched(api), unix), self._start(self._watched(web), tcp)]
         await asyncio.gather(*(_started(listener) for listener in self._listeners))
         self._write_address()
         if self._ready_fd is not None:
@@ -115,10 +119,12 @@ class WorkspaceServer:
         await asyncio.wait([asyncio.create_task(self._stop.wait()), asyncio.ensure_future(failed)],
                            return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         idle.cancel()
+        self._ending = True
         os.unlink(socket_path(self._dir))  # from here on a client starts the next server, which waits for our lock
         (control.hub.close if control.active() == 0 else control.hub.detach)()
         await asyncio.sleep(0)
-        web.state.streams.close()  # uvicorn would wait for open pages
+        web.state.streams.close()  # uvicorn would wait for open pages and streams
+        control.core.bus.close()
         for listener in self._listeners:
             listener.should_exit = True
         await asyncio.gather(*serving)
@@ -134,24 +140,38 @@ class WorkspaceServer:
         self._listeners.append(listener)
         return asyncio.create_task(listener.serve(sockets=[sock]))
 
-    def _noting_activity(self, app: ASGIApp) -> ASGIApp:
-        """``app``, with each call of a client counted as a sign of life; agents' are not."""
+    def _watched(self, app: ASGIApp) -> ASGIApp:
+        """``app``, with its calls counted: a server that answers somebody is not idle. Agents' lines are not counted.
 
-        async def noting(scope: Scope, receive: Receive, send: Send) -> None:
-            if not scope.get("path", "").startswith("/agent/"):
+        Once this server is ending, a call over a connection that was kept alive is sent to the next server: answered
+        with 503 and ``STOPPING``, which every client takes for "nobody listens here".
+        """
+
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["path"].startswith("/agent/"):
+                await app(scope, receive, send)
+                return
+            if self._ending:
+                await Response(status_code=503, headers={STOPPING: "1", "Connection": "close"})(scope, receive, send)
+                return
+            self._under_way += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._under_way -= 1
                 self._lively = time.monotonic()
-            await app(scope, receive, send)
 
-        return noting
+        return watched
 
     async def _stop_when_idle(self, control: WorkspaceControl) -> None:
         while True:
             limit_s = settings.get("server_idle_s")
-            if not control.idle():
+            if self._under_way or not control.idle():
                 self._lively = time.monotonic()
             left = self._lively + limit_s - time.monotonic()
             if left <= 0:
                 log.info("nothing to do for %g s", limit_s)
+                self._ending = True  # in the same step: no call can come in between
                 self._stop.set()
                 return
             await asyncio.sleep(min(max(left, 0.05), 5.0))

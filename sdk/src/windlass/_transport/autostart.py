@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from typing import Optional
 
 from windlass import settings
@@ -20,6 +21,7 @@ except ImportError:  # Windows: clients of a team server only
     fcntl = None  # type: ignore[assignment]
 
 _END_S = 10.0
+_LOOK_AGAIN_S = 0.05
 _STRIPPED = ("PYTHON", "VIRTUAL_ENV", "AZUREML_", "WINDLASS_WORKSPACE_DIR", "WINDLASS_SPOOL_DIR")
 
 
@@ -58,11 +60,34 @@ def ensure_server(workspace: str) -> None:
     """
     if fcntl is None:
         raise UserErrorException("A local workspace needs Linux or macOS; here, use one with a team server.")
+    if _leave_to_agent(workspace):
+        return
     folder = _make_folder(workspace)
     with open(os.path.join(folder, "start.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_running(workspace):
             _start(workspace, folder)
+
+
+def _leave_to_agent(workspace: str) -> bool:
+    """In a job, wait for its agent to start its workspace's server; True when that runs.
+
+    What a job starts ends with the job: a server must not be among it.
+    """
+    job = settings.job_context()
+    if job is None:
+        return False
+    if os.path.abspath(job.workspace_dir) != os.path.abspath(workspace):
+        raise UserErrorException(
+            "The server of the workspace %s does not run, and a job cannot start it: it would end with the job. Start "
+            "it outside, with `windlass -w %s server start`." % (workspace, os.path.basename(workspace))
+        )
+    deadline = time.monotonic() + settings.get("server_start_timeout_s")
+    while not is_running(workspace):
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable("The server of %s is away, and the agent did not start it." % workspace)
+        time.sleep(_LOOK_AGAIN_S)
+    return True
 
 
 def _make_folder(workspace: str) -> str:
@@ -113,7 +138,8 @@ def _start(workspace: str, folder: str) -> None:
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
         raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
     raise ServiceUnavailable(
-        "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said), transient=False
+        "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said),
+        transient=child.returncode < 0,  # somebody killed it: the next try may do
     )
 
 

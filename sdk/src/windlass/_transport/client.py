@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
 
@@ -14,8 +15,13 @@ from windlass._transport import autostart
 from windlass.errors import AzureMLException, ServiceUnavailable, from_code
 
 TIMEOUT_S = 120.0
+PATIENCE_S = 20.0
+"""How long a call is sent again while servers come and go."""
+STOPPING = "X-Windlass-Stopping"
+"""Header of an ending server's answer: ask the next one."""
+_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
-_BROKEN = (http.client.HTTPException, ConnectionError, socket.timeout)
+_BROKEN = (http.client.HTTPException, ConnectionError, BlockingIOError, socket.timeout)
 Body = Union[bytes, BinaryIO, None]
 
 
@@ -47,7 +53,7 @@ class Client:
     """Calls on one workspace's server. Safe to share between threads and over fork.
 
     Every call is safe to repeat (the server knows a repeated submit by its ``request_id``), so a call whose connection
-    broke is sent once more, after starting the server where none runs.
+    broke is sent again for a while, after starting the server where none runs.
 
     Args:
         workspace_dir: Absolute path of the workspace's folder.
@@ -89,11 +95,18 @@ class Client:
             AzureMLException: the server refused; the class is that of the error's code.
             ServiceUnavailable: it could not be reached, or failed.
         """
-        answer = self.open(method, path, query=query, body=body, content_type=content_type)
-        try:
-            data = answer.read()
-        except _BROKEN as e:
-            raise ServiceUnavailable("The answer to %s %s broke off: %r" % (method, path, e)) from e
+        deadline = time.monotonic() + PATIENCE_S
+        start = body.tell() if body is not None and not isinstance(body, bytes) else 0
+        while True:
+            answer = self.open(method, path, query=query, body=body, content_type=content_type)
+            try:
+                data = answer.read()
+                break
+            except _BROKEN as e:  # the server was killed while it answered: ask the next one
+                if isinstance(e, socket.timeout) or time.monotonic() > deadline or not self._start:
+                    raise ServiceUnavailable("The answer to %s %s broke off: %r" % (method, path, e)) from e
+            if body is not None and not isinstance(body, bytes):
+                body.seek(start)
         try:
             return json.loads(data.decode()) if data else None
         except ValueError as e:
@@ -117,35 +130,49 @@ class Client:
             if not isinstance(body, bytes):
                 sent["Content-Length"] = str(os.fstat(body.fileno()).st_size - body.tell())
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
-        started = broken = False
+        deadline = time.monotonic() + PATIENCE_S
+        tries = 0
         while True:
             connection = self._connection(timeout_s, own_connection)
             try:
                 connection.request(method, target, body=body, headers=sent)
                 answer = connection.getresponse()
-            except _ABSENT as e:
-                connection.close()
-                if not self._start or started:
-                    raise ServiceUnavailable("No server runs for the workspace %s." % self.workspace_dir) from e
-                autostart.ensure_server(self.workspace_dir)
-                started = True
-            except _BROKEN as e:
-                connection.close()
-                if broken or isinstance(e, socket.timeout):
-                    raise ServiceUnavailable(
-                        "The server of %s does not answer %s %s: %r. See `windlass server status`."
-                        % (self.workspace_dir, method, path, e)
-                    ) from e
-                broken = True
-            except OSError as e:
-                connection.close()
-                raise ServiceUnavailable(
-                    "The server's socket of %s cannot be used: %s." % (self.workspace_dir, e), transient=False
-                ) from e
-            else:
+                if answer.getheader(STOPPING):
+                    raise ConnectionRefusedError("the server is ending")
                 return _checked(answer)
+            except (OSError, http.client.HTTPException) as e:
+                connection.close()
+                self._get_over(e, "%s %s" % (method, path), tries, deadline)
+            tries += 1
             if body is not None and not isinstance(body, bytes):
                 body.seek(start)
+
+    def _get_over(self, problem: Exception, what: str, tries: int, deadline: float) -> None:
+        """Return when a call that met ``problem`` may be sent again; raise ServiceUnavailable when it may not.
+
+        A server that is being killed and started again shows as broken, refused and absent connections in any order.
+        """
+        absent = isinstance(problem, _ABSENT)
+        if absent and not self._start:
+            raise ServiceUnavailable("No server runs for the workspace %s." % self.workspace_dir) from problem
+        if isinstance(problem, socket.timeout) or not isinstance(problem, _BROKEN + _ABSENT):
+            raise ServiceUnavailable(
+                "The server of %s does not answer %s: %s. See `windlass server status`."
+                % (self.workspace_dir, what, problem or "time-out"),
+                transient=isinstance(problem, socket.timeout),
+            ) from problem
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(
+                "The server of %s breaks off again and again at %s: %r. See its log, server/server.log."
+                % (self.workspace_dir, what, problem)
+            ) from problem
+        time.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
+        if absent:
+            try:
+                autostart.ensure_server(self.workspace_dir)
+            except ServiceUnavailable as e:
+                if not e.transient or time.monotonic() > deadline:
+                    raise
 
     def events(self, path: str, **query: Any) -> "Iterator[Event]":
         """Server-sent events until the server ends the stream.

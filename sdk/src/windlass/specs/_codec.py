@@ -7,12 +7,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Dict, Mapping, Type, TypeVar
 
 T = TypeVar("T")
+_PLAIN = frozenset({str, int, float, bool})
 
 
 def to_wire(value: Any) -> Any:
     """A copy of ``value`` made of dictionaries, lists, strings and numbers only."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_wire(getattr(value, f.name)) for f in fields(value)}
+        return {name: to_wire(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

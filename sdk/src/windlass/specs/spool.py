@@ -33,6 +33,10 @@ JSON_BODY = struct.Struct("<BIqq")
 SERIES_BODY = struct.Struct("<BI")
 LOST_BODY = struct.Struct("<BQ")
 SUFFIX = ".spool"
+LOST_SUFFIX = ".lost"
+LOST_BYTES = 8
+"""Beside each spool file lies one of its name with LOST_SUFFIX: a little-endian count of the points that could not be
+written, made with the spool file and overwritten in place, which works on a full disk too."""
 
 
 class Frame(NamedTuple):

@@ -1,0 +1,159 @@
+"""Scripts and moments that want to break a run: each found by trying, each must end well and say why."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from windlass.errors import UserErrorException
+from windlass.specs.status import RunStatus
+from windlassd.agent.leftovers import processes_of
+from windlassd.testing.harness import Workspace
+
+
+def test_outputs_turned_into_a_link_are_not_followed(shared: Workspace) -> None:
+    run = shared.wait(shared.submit("import os, shutil; shutil.rmtree('outputs'); os.symlink('/etc', 'outputs')"))
+    assert run.status is RunStatus.COMPLETED
+    assert "outputs is a link to /etc" in run.reason.message
+    assert [f for f in shared.files(run.id) if f.startswith("outputs")] == []
+
+
+def test_an_upload_and_a_folder_of_one_name_are_both_kept(shared: Workspace) -> None:
+    run_id = shared.submit(
+        """
+        import os
+        from azureml.core import Run
+        open("one.txt", "w").write("uploaded")
+        Run.get_context().upload_file("outputs/model", "one.txt")
+        os.makedirs("outputs/model")
+        open("outputs/model/weights.bin", "w").write("written")
+        open("outputs/z.txt", "w").write("last")
+        """
+    )
+    run = shared.wait(run_id)
+    assert run.status is RunStatus.COMPLETED and "model.uploaded" in run.reason.message
+    kept = {f: shared.read(run_id, f) for f in shared.files(run_id) if f.startswith("outputs/")}
+    assert kept == {
+        "outputs/model/weights.bin": b"written", "outputs/model.uploaded": b"uploaded", "outputs/z.txt": b"last",
+    }  # fmt: skip
+
+
+def test_a_scripts_own_log_cannot_be_replaced(shared: Workspace) -> None:
+    run_id = shared.submit("print('mine')")
+    shared.wait(run_id)
+    for name in ("azureml-logs/70_driver_log.txt", "user_logs/std_log.txt"):
+        with pytest.raises(UserErrorException, match="system log"):
+            shared.client.call("PUT", f"/v1/runs/{run_id}/files/{name}", body=b"forged")
+    assert shared.log(run_id) == "mine\n"
+
+
+def test_folders_too_deep_for_a_path_do_not_hide_the_others(shared: Workspace) -> None:
+    run_id = shared.submit(
+        """
+        import os
+        open("outputs/here.txt", "w").write("kept")
+        os.chdir("outputs")
+        for _ in range(400):
+            os.mkdir("deeper-and-deeper"); os.chdir("deeper-and-deeper")
+        open("lost.txt", "w").write("too deep")
+        """
+    )
+    shared.wait(run_id)
+    assert shared.read(run_id, "outputs/here.txt") == b"kept"
+
+
+def test_names_that_no_file_system_takes_are_the_callers_fault(shared: Workspace) -> None:
+    run_id = shared.submit("print(1)")
+    shared.wait(run_id)
+    with pytest.raises(UserErrorException, match="too long"):
+        shared.client.call("PUT", f"/v1/runs/{run_id}/files/{'x' * 300}", body=b"")
+    with pytest.raises(UserErrorException, match="tag"):
+        shared.client.patch(f"/v1/runs/{run_id}", {"tags": {"": "nameless"}})
+
+
+def test_a_job_does_not_become_the_parent_of_a_server(shared: Workspace) -> None:
+    run_id = shared.submit(
+        """
+        import azureml.core
+        try:
+            print(azureml.core.Workspace.create("other", exist_ok=True).get_details())
+        except azureml.core.UserErrorException if hasattr(azureml.core, "UserErrorException") else Exception as problem:
+            print("refused:", problem)
+        """
+    )
+    shared.wait(run_id)
+    assert "refused:" in shared.log(run_id) and "server start" in shared.log(run_id)
+
+
+def test_a_submit_at_the_moment_of_the_idle_stop_is_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDLASS_SERVER_IDLE_S", "0.05")
+    runs = [workspace.submit("print('ran')") for _ in range(6)]
+    for run_id in runs:
+        workspace.wait(run_id)  # each wait ends as the next idle stop begins
+        runs_on = workspace.submit("print('ran')")
+        assert workspace.wait(runs_on).status is RunStatus.COMPLETED
+    assert {workspace.get(run_id).status for run_id in runs} == {RunStatus.COMPLETED}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home on a file system of 24 MB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(tmp_path)], check=True)
+    monkeypatch.setenv("WINDLASS_HOME", str(tmp_path))
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.mounts
+def test_a_full_disk_costs_points_that_are_counted_and_nothing_else(small_disk: Path) -> None:
+    workspace = Workspace("full")
+    run_id = workspace.submit(
+        """
+        import os
+        from azureml.core import Run
+        run = Run.get_context()
+        for i in range(100):
+            run.log("x", i)
+        run.flush()
+        print("filling", flush=True)
+        ballast = os.open("ballast", os.O_CREAT | os.O_WRONLY)
+        try:
+            while True:
+                os.write(ballast, bytes(4096))
+        except OSError:
+            pass
+        try:
+            while True:
+                os.write(ballast, b"x")
+        except OSError:
+            pass
+        for i in range(200_000):
+            run.log("x", i)
+        os._exit(0)
+        """
+    )
+    ballast = workspace.dir + f"/runs/{run_id}/work/ballast"
+    workspace.wait_for_text(run_id, "filling")
+    _until_script_ended(run_id)
+    if os.path.exists(ballast):  # else the record found room, and its end freed the rest
+        os.truncate(ballast, 0)
+    run = workspace.wait(run_id)
+    values = workspace.values(run_id, "x")
+    assert values[:100] == list(range(100))
+    assert run.lost_points > 0 and len(values) + run.lost_points == 200_100
+    assert (run.status, run.reason.code) == (RunStatus.COMPLETED, "completed"), run.reason
+    assert "points could not be written" in run.reason.message
+    workspace.stop()
+    workspace.client.close()
+
+
+def _until_script_ended(run_id: str) -> None:
+    for pid in processes_of(run_id):
+        fd = os.pidfd_open(pid)
+        assert select.select([fd], [], [], 60)[0], "the script hangs on a full disk"
+        os.close(fd)
