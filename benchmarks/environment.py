@@ -1,23 +1,24 @@
-"""How long a cached environment takes to be found, all checks included; prints one JSON object.
+"""How long a cached environment takes to be found, all checks included, as each run does before it starts.
 
-python benchmarks/environment.py [requirement …]        (default: scikit-learn)
+Arguments are the requirements, scikit-learn by default; they are resolved and built first.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 
+from _measure import Row, ms, note, percentile, tell
+
 from windlass import settings
 from windlass.specs.environment import EnvironmentSpec
 from windlassd.envs.cache import EnvironmentCache
 
+_TARGET_S = 0.010
 _FRESH = (
     "import sys, time; from windlass.specs.environment import EnvironmentSpec; "
     "from windlassd.envs.cache import EnvironmentCache; start = time.perf_counter(); "
@@ -39,19 +40,14 @@ def main() -> None:
     found_s = sorted(_timed(cache, spec) for _ in range(args.times))
     fresh = [sys.executable, "-c", _FRESH, args.root, *args.requirement]
     first_s = float(subprocess.run(fresh, capture_output=True, text=True, check=True).stdout)
-    result = {
-        "what": "environment ready, cached",
-        "requirements": args.requirement,
-        "times": args.times,
-        "median_ms": round(statistics.median(found_s) * 1e3, 3),
-        "p95_ms": round(found_s[int(args.times * 0.95) - 1] * 1e3, 3),
-        "first_of_a_process_ms": round(first_s * 1e3, 3),
-        "prepared_before_s": round(made.seconds, 3),
-        "was_cached": made.cached,
-        "target_ms": 10,
-        "python": platform.python_version(),
-    }
-    print(json.dumps(result))
+    median_s = statistics.median(found_s)
+    tell(Row(
+        "environment ready, cached", f"{ms(median_s)} (p95 {ms(percentile(found_s, 95))})", "", "",
+        f"≤ {ms(_TARGET_S)}", median_s <= _TARGET_S,
+    ))  # fmt: skip
+    tell(Row("… the first of a process", ms(first_s)))
+    tell(Row("… resolved, built and published before", f"{made.seconds:.1f} s"))
+    note(f"{args.times} times; {', '.join(args.requirement)}{' was in the cache already' * made.cached}.")
 
 
 def _timed(cache: EnvironmentCache, spec: EnvironmentSpec) -> float:

@@ -3,7 +3,7 @@
 64 runs x 20 series, batches of at most 200 points, every batch durable before it counts. The store is fed by as many
 threads as the server has workers (runs are spread over them, each waits for its batch's commit), from frames already
 decoded, and once more from raw spool bytes. Bare sqlite3: one row a point, one table with an index, batches of 100, one
-commit each, WAL and synchronous=FULL. Prints one JSON line per measurement.
+commit each, WAL and synchronous=FULL.
 
     python benchmarks/ingest.py [--seconds 4] [--folder DIR]
 """
@@ -11,10 +11,10 @@ commit each, WAL and synchronous=FULL. Prints one JSON line per measurement.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sqlite3
+import statistics
 import tempfile
 import threading
 import time
@@ -22,32 +22,47 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from _measure import Row, ms, note, tell
+
 from windlass.specs.run import RunSpec
 from windlass.specs.spool import FLOAT, FLOAT_BODY, SERIES, Frame, decode, seal, series_frame
 from windlassd.store.base import Writer
 from windlassd.store.sql import SqlStore
 
-RUNS, SERIES_COUNT, BATCH, THREADS = 64, 20, 200, 16
+RUNS, SERIES_COUNT, BATCH, THREADS, ROUNDS = 64, 20, 200, 16, 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each measurement takes")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement takes")
     parser.add_argument("--folder", help="where to put the databases; default: the temporary folder")
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="ingest-", dir=args.folder)
     try:
-        bare = max(_bare(os.path.join(folder, f"bare{n}.db"), args.seconds / 2) for n in range(2))
-        _say("bare sqlite3, batches of 100, FULL", bare, bare)
-        for name, raw in (("store, decoded frames", False), ("store, raw spool bytes", True)):
-            with _Fed(os.path.join(folder, f"raw{raw}"), raw) as fed:
-                _say(name, fed.rate(args.seconds), bare, **fed.latencies())
+        found: dict[str, list[tuple[float, float]]] = {"from decoded frames": [], "from raw spool bytes": []}
+        waits: list[float] = []
+        for number in range(ROUNDS):
+            for name, rates in found.items():
+                place = os.path.join(folder, f"{name[5:8]}{number}")
+                bare = _bare(place + ".db", args.seconds / 2)
+                with _Fed(place, "raw" in name) as fed:
+                    rates.append((fed.rate(args.seconds), bare))
+                    waits += fed.seen
+        for name, rates in found.items():
+            _say(name, rates)
+        tell(Row("… a small write of another kind meanwhile", f"p50 {ms(statistics.median(waits))}"))
+        note(f"{RUNS} runs x {SERIES_COUNT} series, batches of {BATCH}, {THREADS} threads; medians of {ROUNDS} rounds.")
     finally:
         shutil.rmtree(folder)
 
 
-def _say(what: str, rate: float, bare: float, **more: Any) -> None:
-    print(json.dumps({"what": what, "points_per_s": round(rate), "of_bare": round(rate / bare, 2), **more}), flush=True)
+def _say(name: str, rates: list[tuple[float, float]]) -> None:
+    share = statistics.median(ours / bare for ours, bare in rates)
+    ours, bare = (statistics.median(column) for column in zip(*rates, strict=True))
+    tell(Row(
+        f"durable ingest {name}", f"{ours:,.0f} points/s", f"bare sqlite3: {bare:,.0f}/s", f"{share:.2f}x",
+        "≥ 0.5x", share >= 0.5,
+    ))  # fmt: skip
 
 
 def _bare(path: str, seconds: float) -> float:
@@ -97,11 +112,6 @@ class _Fed:
             thread.join()
         return sum(counts) / (time.perf_counter() - start)
 
-    def latencies(self) -> dict[str, float]:
-        """How long a small write of another kind took meanwhile."""
-        seen = sorted(self.seen)
-        return {"small_write_p50_ms": seen[len(seen) // 2], "small_write_p95_ms": seen[len(seen) * 95 // 100]}
-
     def _feed(self, place: int, counts: list[int], end: float) -> None:
         while time.perf_counter() < end:
             for run in range(place, RUNS, THREADS):
@@ -120,7 +130,7 @@ class _Fed:
     def _probe(self, end: float) -> None:
         while (start := time.perf_counter()) < end:
             self.store.write(lambda w: w.set_meta("probe", str(start))).result()
-            self.seen.append(round((time.perf_counter() - start) * 1000, 1))
+            self.seen.append(time.perf_counter() - start)
             time.sleep(0.01)
 
 
