@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,9 @@ from windlass.errors import AzureMLException
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs.run_folder import BUILD_LOG
+from windlassd.control import conductor
 from windlassd.envs.base import Work
+from windlassd.store.base import StoreFull, Writer
 
 S = RunStatus
 
@@ -52,6 +57,29 @@ def test_a_failed_environment_never_holds_a_node(in_world: InWorld) -> None:
         assert (run.status, run.started, run.nodes) == (S.FAILED, None, ())
         assert run.reason is not None and run.reason.code == "environment_failed" and "'nosuch'" in run.reason.message
         assert world.engine.submitted == [] and world.engine.capacity(cluster).busy == 0
+
+    in_world(work)
+
+
+def test_a_full_disk_delays_a_run_and_does_not_lose_it(in_world: InWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conductor, "_STORE_AGAIN_S", 0.01)
+
+    async def work(world: World) -> None:
+        await world.cluster()
+        record = await world.run("r", environment=PACKAGED)
+        write, refusals = world.core.store.write, iter([True, True, True])
+
+        def full_at_first(change: Callable[[Writer], Any]) -> Future[Any]:
+            if not next(refusals, False):
+                return write(change)
+            refused: Future[Any] = Future()
+            refused.set_exception(StoreFull("The disk is full."))
+            return refused
+
+        monkeypatch.setattr(world.core.store, "write", full_at_first)
+        world.conductor.begin(record)
+        assert (await world.on_nodes("r")).nodes == ("c-0",)
+        assert world.engine.submitted == ["r.1"] and next(refusals, None) is None
 
     in_world(work)
 

@@ -21,9 +21,11 @@ from windlassd.control.core import Core
 from windlassd.control.queue import Line
 from windlassd.control.submit import job_of
 from windlassd.envs.base import EnvironmentFailed, Ready
+from windlassd.store.base import StoreError
 
 log = logging.getLogger(__name__)
 ATTEMPT = 1
+_STORE_AGAIN_S = 2.0
 CANCELED = Reason("canceled", "The run was canceled.")
 
 
@@ -93,15 +95,26 @@ class Conductor:
             task.cancel()
 
     async def _conduct(self, record: RunRecord) -> None:
+        while True:
+            try:
+                return await self._to_a_node(record)
+            except StoreError as problem:  # such as a full disk: every step may be repeated
+                log.warning("%s cannot be recorded, trying again: %s", record.id, problem)
+                await asyncio.sleep(_STORE_AGAIN_S)
+
+    async def _to_a_node(self, record: RunRecord) -> None:
         try:
             ready = await self._prepare(record)
             await self._queue(record, ready)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, StoreError):
             raise
         except EnvironmentFailed as problem:
             await self._end_before_start(record.id, RunStatus.FAILED, Reason("environment_failed", problem.message))
         except AzureMLException as problem:
             await self._end_before_start(record.id, RunStatus.FAILED, Reason(problem.error_code, problem.message))
+        except OSError as problem:
+            message = f"The run's folder could not be used: {problem}. Free space or mend the disk, then submit again."
+            await self._end_before_start(record.id, RunStatus.FAILED, Reason("disk", message))
         except Exception as problem:  # the edge: a bug of ours must not leave the run waiting for ever
             log.exception("conducting %s failed", record.id)
             message = f"Windlass failed while preparing the run: {problem!r}. Please report it with server.log."
