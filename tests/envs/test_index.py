@@ -94,3 +94,13 @@ def test_another_uv_settings_file_is_another_request(tmp_path: Path) -> None:
     (tmp_path / "config" / "uv").mkdir(parents=True)
     (tmp_path / "config" / "uv" / "uv.toml").write_text("")
     assert index_settings().public != before
+
+
+def test_a_changed_constraint_file_is_another_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "constraints.txt"
+    file.write_text("torch==2.13.0\n")
+    monkeypatch.setenv("UV_CONSTRAINT", str(file))
+    before = index_settings()
+    assert before.environment["UV_CONSTRAINT"] == str(file)
+    file.write_text("torch==2.13.0+cpu\n")
+    assert index_settings().public != before.public

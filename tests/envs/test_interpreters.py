@@ -19,37 +19,34 @@ def found(tmp_path: Path) -> Interpreters:
 def pretend(monkeypatch: pytest.MonkeyPatch, found: Interpreters, *versions: str) -> None:
     known = [Interpreter(f"/pythons/{version}", version, "cpython") for version in versions]
     monkeypatch.setattr(found, "available", lambda: sorted(known, key=lambda item: item.numbers, reverse=True))
-    monkeypatch.setattr(interpreters, "own", lambda: Interpreter("/own", "3.11.7", "cpython"))
+    monkeypatch.setattr(interpreters, "own", lambda: Interpreter("/pythons/3.11.7", "3.11.7", "cpython"))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "version"),
+    ("wanted", "versions"),
     [
-        (None, "3.11.7"),
-        ("3.9", "3.9.18"),
-        ("3.9.1", "3.9.1"),
-        ("3.11", "3.11.7"),
-        ("3.11.9", "3.11.9"),
-        (">=3.7,<3.10", "3.9.18"),
-        (">3.11", "3.11.7"),
-        (">=3.12", "3.12.4"),
-        ("3", "3.11.7"),
-        ("=3.8.*", "3.8.3"),
-        ("==3.10", "3.10.2"),
-        ("~=3.12", "3.12.4"),
+        (None, ["3.13.0", "3.12.4", "3.11.7", "3.10.2", "3.9.18", "3.8.3"]),
+        ("3.9", ["3.9.18"]),
+        ("3.9.1", ["3.9.1"]),
+        ("3.11", ["3.11.7"]),
+        ("3.11.9", ["3.11.9"]),
+        (">=3.7,<3.10", ["3.9.18", "3.8.3"]),
+        (">=3.12", ["3.13.0", "3.12.4"]),
+        ("=3.8.*", ["3.8.3"]),
+        ("~=3.12", ["3.13.0", "3.12.4"]),
     ],
 )
-def test_the_newest_that_fits_but_windlassds_own_first(
-    monkeypatch: pytest.MonkeyPatch, found: Interpreters, wanted: str | None, version: str
+def test_newest_first_one_of_each_minor_version_windlassds_own_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch, found: Interpreters, wanted: str | None, versions: list[str]
 ) -> None:
-    pretend(monkeypatch, found, "3.8.3", "3.9.1", "3.9.18", "3.10.2", "3.11.9", "3.12.1", "3.12.4", "3.13.0")
-    assert found.choose(wanted).version == version
+    pretend(monkeypatch, found, "3.8.3", "3.9.1", "3.9.18", "3.10.2", "3.11.7", "3.11.9", "3.12.1", "3.12.4", "3.13.0")
+    assert [item.version for item in found.candidates(wanted)] == versions
 
 
 def test_what_is_missing_is_an_error_with_what_is_there(monkeypatch: pytest.MonkeyPatch, found: Interpreters) -> None:
     pretend(monkeypatch, found, "3.8.3", "3.12.1")
     with pytest.raises(EnvironmentFailed, match=r"Python 3\.9 is on this machine.*can be had: 3\.12\.1, 3\.8\.3"):
-        found.choose("3.9")
+        found.candidates("3.9")
 
 
 @pytest.mark.parametrize("wanted", ["three", "3.9.1.2", "", "3.9;", "=>3"])

@@ -62,7 +62,7 @@ def index_settings() -> IndexSettings:
     shown = {name: value for name, value in env.items() if name.startswith("UV_") and not name.startswith(_NO_EFFECT)}
     public = {name: _USERINFO.sub("", value) for name, value in shown.items() if not _SECRET_NAME.search(name)}
     public["options"] = " ".join(options)
-    public["uv.toml"] = " ".join(_uv_files(env))
+    public["files"] = " ".join(_states(_uv_files(env)))
     return IndexSettings(env, options, dict(sorted(public.items())), tuple(_secrets(env)))
 
 
@@ -135,9 +135,15 @@ def _read_pip_file(path: str, mtime_ns: int, size: int) -> Mapping[str, str]:
 
 
 def _uv_files(env: Mapping[str, str]) -> Iterator[str]:
-    """uv reads these itself; a change to one must make a new request."""
+    """Files that uv reads by itself; a change to one must make a new request."""
     config = env.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    for path in (env.get("UV_CONFIG_FILE", ""), os.path.join(config, "uv", "uv.toml"), "/etc/uv/uv.toml"):
+    yield from (env.get("UV_CONFIG_FILE", ""), os.path.join(config, "uv", "uv.toml"), "/etc/uv/uv.toml")
+    for name in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"):
+        yield from env.get(name, "").split()
+
+
+def _states(paths: Iterator[str]) -> Iterator[str]:
+    for path in paths:
         try:
             state = os.stat(path)
         except OSError:

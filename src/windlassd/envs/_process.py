@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
@@ -44,7 +45,9 @@ class MemoryFile:
 @contextlib.contextmanager
 def memory_file(text: str) -> Iterator[MemoryFile]:
     """A file that holds ``text`` until the ``with`` ends."""
-    fd = os.memfd_create("windlass", os.MFD_CLOEXEC)
+    made = os.memfd_create("windlass", os.MFD_CLOEXEC)
+    fd = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 10)  # the watching shell has a use of its own for the low numbers
+    os.close(made)
     try:
         os.write(fd, text.encode())
         yield MemoryFile(fd)

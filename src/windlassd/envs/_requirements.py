@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from windlass.specs.environment import EnvironmentSpec
+from windlass.specs.frameworks import Chosen
+from windlassd.envs._frameworks import chosen
 from windlassd.envs.base import EnvironmentFailed
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -49,6 +51,10 @@ class Wanted:
     options: tuple[str, ...]
     """Index options among the pip packages, in their long form."""
     notes: tuple[str, ...]
+    source: tuple[str, ...] = ()
+    """Projects that are known to have no wheels."""
+    build_constraints: tuple[str, ...] = ()
+    """Requirements on what packages are built with."""
 
 
 def wanted(spec: EnvironmentSpec) -> Wanted:
@@ -81,8 +87,18 @@ def wanted(spec: EnvironmentSpec) -> Wanted:
     for requirement in [text for text in requirements if is_azureml(text)]:
         requirements.remove(requirement)
         notes.append(f"{requirement}: satisfied by Windlass, not installed.")
-    return Wanted(",".join(dict.fromkeys(pythons)) or None, tuple(dict.fromkeys(requirements)), tuple(options),
-                  tuple(dict.fromkeys(notes)))  # fmt: skip
+    framework = chosen(spec)
+    if framework:
+        pythons += [framework.python] if framework.python else []
+        requirements += [framework.requirement, *_along(framework, requirements)]
+    return Wanted(
+        python=",".join(dict.fromkeys(pythons)) or None,
+        requirements=tuple(dict.fromkeys(requirements)),
+        options=tuple(options),
+        notes=tuple(dict.fromkeys(notes)),
+        source=framework.source if framework else (),
+        build_constraints=framework.build_constraints if framework else (),
+    )
 
 
 def requirement_name(requirement: str) -> str:
@@ -97,6 +113,12 @@ def is_azureml(requirement: str) -> bool:
     """True for what Windlass stands in for."""
     name = requirement_name(requirement)
     return name == "azureml" or name.startswith("azureml-")
+
+
+def _along(framework: Chosen, requirements: list[str]) -> Iterator[str]:
+    """What comes with the framework, but for projects of which the user asked a version himself."""
+    own = {requirement_name(text) for text in requirements if re.search(r"[=<>~]|://", text)}
+    return (text for text in framework.along if requirement_name(text) not in own)
 
 
 def _conda_parts(entry: str) -> tuple[str, str]:

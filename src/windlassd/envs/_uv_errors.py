@@ -23,6 +23,7 @@ _BUILD = re.compile(r"Failed to (?:build|download and build|prepare distribution
 _CHANGED = re.compile(r"Hash mismatch for `([^`]+)`")
 _PARSE = re.compile(r"Couldn't parse requirement|Failed to parse|Unexpected '")
 _ABSENT = re.compile(r"(?:Because |and |^)([\w.-]+) was not found in")
+_UNBUILT = re.compile(r"Wheels are required for `([^`]+)`")
 _VERSION = re.compile(r"there (?:is|are) no versions? of ([\w.-]+(?:\[[^]]*\])?\S*?)(?: and|,| we|$)", re.MULTILINE)
 
 # Import names and old names that people ask pip for → what PyPI calls them.
@@ -43,22 +44,32 @@ _COMMON = (
 )  # fmt: skip
 
 
-def failure(error: str, requirements: Sequence[str], python_version: str) -> EnvironmentFailed:
+class UvFailed(EnvironmentFailed):
+    """uv failed; what it said tells whether another interpreter may do better."""
+
+    def __init__(self, message: str, error: str, *, transient: bool = False, hopeless: bool = False) -> None:
+        super().__init__(message, transient=transient)
+        self.hopeless = hopeless or transient or bool(_PARSE.search(error)) or _is_nowhere(error)
+        self.reason = _reason(error)
+        self.unbuilt = tuple(dict.fromkeys(name.lower() for name in _UNBUILT.findall(error)))
+
+
+def failure(error: str, requirements: Sequence[str], python_version: str) -> UvFailed:
     """The error for uv's (masked) standard error text."""
     if _FULL.search(error):
         said = "The disk is full while the environment is made."
         step = "Free some space (the environments and uv's cache take most) and submit again."
-        return EnvironmentFailed(_quoted(said, error, step), transient=True)
+        return UvFailed(_quoted(said, error, step), error, transient=True)
     if _REFUSED.search(error):
         said = f"The package index{_host(error)} refuses access."
         step = "Check the credentials in PIP_INDEX_URL or ~/.netrc of the user who runs the server."
-        return EnvironmentFailed(_quoted(said, error, step))
+        return UvFailed(_quoted(said, error, step), error, hopeless=True)
     if _UNREACHABLE.search(error):
         said = f"The package index{_host(error)} could not be reached."
         step = "Check the network and the index settings (PIP_INDEX_URL, pip.conf), then submit again."
-        return EnvironmentFailed(_quoted(said, error, step), transient=True)
+        return UvFailed(_quoted(said, error, step), error, transient=True)
     said, step = _wrong_packages(error, requirements, f"Python {python_version}")
-    return EnvironmentFailed(_quoted(said, error, step))
+    return UvFailed(_quoted(said, error, step), error)
 
 
 def readable(text: str) -> str:
@@ -73,6 +84,21 @@ def suggestion(name: str) -> str:
         close = difflib.get_close_matches(name.lower(), _COMMON, n=1, cutoff=0.75)
         known = close[0] if close else None
     return f" Did you mean {known!r}?" if known else ""
+
+
+def _is_nowhere(error: str) -> bool:
+    """True when a package or version does not exist at all, for any interpreter."""
+    if _ABSENT.search(error):
+        return True
+    depends = re.search(r"usable wheels|Python[<>=]|Python version|Wheels are required", error)
+    return bool(_VERSION.search(error)) and not depends and not re.search(r"depends? on", error)
+
+
+def _reason(error: str) -> str:
+    """uv's first sentence of why, on one line."""
+    cause = re.search(r"cause: (.*?)(?:, we can conclude|\n\s*hint:|\Z)", error, re.DOTALL)
+    text = " ".join((cause.group(1) if cause else error).split())
+    return text if len(text) <= 200 else text[:197] + "…"
 
 
 def _wrong_packages(error: str, requirements: Sequence[str], on: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ class EnvironmentFailed(UserErrorException):
     error_code = "environment_failed"
 
     def __init__(self, exception_message: str = "", next_step: str | None = None, *, transient: bool = False) -> None:
-        super().__init__(exception_message, next_step)
+        super().__init__(exception_message, next_step=next_step)
         self.transient = transient
 
 

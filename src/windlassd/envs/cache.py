@@ -63,6 +63,10 @@ class EnvironmentCache:
         self._builder_for = builder_for or functools.partial(registry.builder_for, root=self._layout.root)
         self._settler = Settler(self._layout, self.sweep)
 
+    def check(self, spec: EnvironmentSpec) -> None:
+        """Raise EnvironmentFailed when no builder can make ``spec`` by its nature; resolves nothing."""
+        self._builder_for(spec)
+
     def find(self, spec: EnvironmentSpec) -> Ready | None:
         """The environment for ``spec`` if nothing has to be resolved or built, else None. Costs milliseconds.
 
@@ -133,13 +137,13 @@ class EnvironmentCache:
             near = [known for known in keys if key and known.startswith(key)]
             hint = f" Did you mean {' or '.join(map(repr, near[:3]))}?" if near else did_you_mean(key, keys)
             raise UserErrorException(
-                f"There is no environment {key!r}.{hint}", f"{len(keys)} are there: see the list of environments."
+                f"There is no environment {key!r}.{hint} {len(keys)} are there: see the list of environments."
             )
         self._settler.stop(key)
         with held_if_free(self._layout.lock_file(key)) as mine:
             if not mine:
                 raise UserErrorException(
-                    f"The environment {key!r} is just being built.", "Cancel the run it is built for, or wait."
+                    f"The environment {key!r} is just being built. Cancel the run it is built for, or wait."
                 )
             self._layout.discard(key)
 

@@ -99,20 +99,16 @@ class Interpreters:
         usable = [item for item in found.values() if item and item.path != mine.path]
         return sorted([mine, *usable], key=lambda item: (item.numbers, item == mine), reverse=True)
 
-    def choose(self, wanted: str | None) -> Interpreter:
-        """The interpreter for a version such as ``3.9``, ``3.9.18`` or ``>=3.8,<3.11``.
+    def candidates(self, wanted: str | None) -> Sequence[Interpreter]:
+        """The interpreters for a version such as ``3.9``, ``3.9.18`` or ``>=3.8,<3.11``; one per minor version.
 
-        Without a version it is windlassd's own. Among several that fit: windlassd's own, else the newest that is not
-        above it, else the oldest above it.
+        Newest first; of one minor version windlassd's own, else the newest.
 
         Raises:
             EnvironmentFailed: none fits; lists the versions that can be had.
         """
-        mine = own()
-        if wanted is None or fits(mine.numbers, wanted):
-            return mine
         known = self.available()
-        fitting = [item for item in known if fits(item.numbers, wanted)]
+        fitting = [item for item in known if wanted is None or fits(item.numbers, wanted)]
         if not fitting:
             versions = ", ".join(dict.fromkeys(item.version for item in known))
             raise EnvironmentFailed(
@@ -120,8 +116,12 @@ class Interpreters:
                 f"The versions that can be had: {versions}. Ask for one of them, or install that Python (pyenv, uv, "
                 "the system's packages) and try again.",
             )
-        below = [item for item in fitting if item.numbers <= mine.numbers]
-        return below[0] if below else next(item for item in fitting if item.numbers[:2] == fitting[-1].numbers[:2])
+        by_minor: dict[tuple[int, ...], Interpreter] = {}
+        mine = own()
+        for item in fitting:
+            if item == mine or item.numbers[:2] not in by_minor:
+                by_minor[item.numbers[:2]] = item
+        return list(by_minor.values())
 
     def _learned(self, path: str) -> Interpreter | None:
         """The interpreter at ``path`` from memory or by running it; None when jobs cannot use it."""

@@ -23,6 +23,10 @@ class EnvironmentSpec:
     """True: take ``interpreter`` as it is and install nothing."""
     interpreter: Optional[str] = None
     """Absolute path of the interpreter of a user-managed environment."""
+    framework: Optional[str] = None
+    """A framework of ``specs/frameworks.py`` to install as well, in the build that suits the machine."""
+    framework_version: Optional[str] = None
+    """Such as ``"1.13"`` (any 1.13) or ``"1.13.2"``; None takes the newest that fits."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "EnvironmentSpec":
