@@ -73,7 +73,7 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_ended(in_world: InWorld) ->
 
 
 def test_it_goes_on_after_a_full_disk(in_world: InWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WINDLASS_HEARTBEAT_S", "0.001")
+    monkeypatch.setenv("WINDLASS_HEARTBEAT_S", "0.02")
 
     async def work(world: World) -> None:
         await going(world)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from windlass.errors import UserErrorException
+from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
 from windlassd.testing.harness import Workspace
@@ -91,7 +92,7 @@ def test_a_job_does_not_become_the_parent_of_a_server(shared: Workspace) -> None
 
 
 def test_a_submit_at_the_moment_of_the_idle_stop_is_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WINDLASS_SERVER_IDLE_S", "0.05")
+    monkeypatch.setenv("WINDLASS_SERVER_IDLE_S", "0.2")
     runs = [workspace.submit("print('ran')") for _ in range(6)]
     for run_id in runs:
         workspace.wait(run_id)  # each wait ends as the next idle stop begins
@@ -157,3 +158,74 @@ def _until_script_ended(run_id: str) -> None:
         fd = os.pidfd_open(pid)
         assert select.select([fd], [], [], 60)[0], "the script hangs on a full disk"
         os.close(fd)
+
+
+def test_bytes_that_are_no_utf8_break_neither_pages_nor_downloads(shared: Workspace) -> None:
+    run_id = shared.submit(
+        r"""
+        from azureml.core import Run
+        run = Run.get_context()
+        run.log("m\udcff", 1)
+        run.tag("k\udcff", "v\udcff")
+        open(b"outputs/caf\xe9.txt", "w").write("kept")
+        """,
+        "caf\udce9.csv", tags={"t\udce9": "x"},
+    )  # fmt: skip
+    run = shared.wait(run_id)
+    assert run.status is RunStatus.COMPLETED and "caf%E9.txt" in run.reason.message
+    assert shared.read(run_id, "outputs/caf%E9.txt") == b"kept"
+    assert run.spec.arguments == ("caf?.csv",) and run.tags == {"t?": "x", "k?": "v?"}
+    assert shared.values(run_id, "m?") == [1]
+
+
+def test_a_file_that_outputs_shares_with_others_stays_writable(shared: Workspace, tmp_path: Path) -> None:
+    mine = tmp_path / "data.bin"
+    mine.write_bytes(b"mine")
+    shared.wait(shared.submit(f"import os; os.link({str(mine)!r}, 'outputs/data.bin')"))
+    assert mine.stat().st_mode & 0o200
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"max_run_duration_s": 10**12}, "max_run_duration_seconds is 1000000000000"),
+        ({"arguments": ["a\0b"]}, "Argument 1 .* NUL"),
+        ({"environment_variables": {"A=B": "x"}}, "environment variable 'A=B'"),
+    ],
+)
+def test_what_no_process_can_be_given_is_refused(shared: Workspace, spec: dict[str, object], words: str) -> None:
+    with pytest.raises(UserErrorException, match=words):
+        shared.submit("print(1)", **spec)
+
+
+def test_a_deleted_home_stays_deleted(workspace: Workspace) -> None:
+    server = os.pidfd_open(workspace.server_pid())
+    agent = os.pidfd_open(workspace.agent_pid())
+    shutil.rmtree(os.environ["WINDLASS_HOME"])
+    for process in (server, agent):
+        assert select.select([process], [], [], 30)[0], "it outlives the home it served"
+        os.close(process)
+    assert not os.path.exists(workspace.dir)
+
+
+def test_a_home_may_be_a_link(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "big-disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "big-disk")
+    monkeypatch.setenv("WINDLASS_HOME", str(tmp_path / "link"))
+    linked = Workspace()
+    assert linked.wait(linked.submit("print(1)")).status is RunStatus.COMPLETED
+    linked.stop()
+    linked.client.close()
+
+
+def test_a_database_that_vanished_beside_its_runs_is_said(workspace: Workspace) -> None:
+    workspace.wait(workspace.submit("print(1)"))
+    server = os.pidfd_open(workspace.server_pid())
+    workspace.stop()
+    assert select.select([server], [], [], 30)[0]
+    os.close(server)
+    for name in ("windlass.db", "windlass.db-wal", "windlass.db-shm"):
+        if os.path.exists(os.path.join(workspace.dir, name)):
+            os.unlink(os.path.join(workspace.dir, name))
+    with pytest.raises(AzureMLException, match="runs lie in"):
+        workspace.server_pid()

@@ -23,6 +23,12 @@ def _megabytes(text: str) -> int:
     return int(float(text) * 1024 * 1024)
 
 
+def _framework_defaults(text: str) -> str:
+    if text not in ("latest", "v1"):
+        raise UserErrorException("framework_defaults is %r; it must be 'latest' or 'v1'." % text)
+    return text
+
+
 @dataclass(frozen=True)
 class Setting:
     """One option: its name in files, its environment variable, how its text is read, its default."""
@@ -32,27 +38,31 @@ class Setting:
     parse: Callable[[str], Any]
     default: Any
     help: str
+    minimum: Optional[float] = None
+    """Smallest value allowed; numbers must be finite in any case."""
 
 
 TABLE = (
     Setting("snapshot_max_mb", "WINDLASS_SNAPSHOT_MAX_MB", _megabytes, 300 * 1024 * 1024,
-            "Largest source folder that `submit` takes, in MB (after the ignore files)."),
+            "Largest source folder that `submit` takes, in MB (after the ignore files).", 0),
     Setting("server_idle_s", "WINDLASS_SERVER_IDLE_S", float, 600.0,
-            "Seconds without anything to do after which the background server stops."),
+            "Seconds without anything to do after which the background server stops.", 0.05),
     Setting("server_start_timeout_s", "WINDLASS_SERVER_START_TIMEOUT_S", float, 60.0,
-            "Seconds a client waits for the background server to come up."),
+            "Seconds a client waits for the background server to come up.", 0.1),
     Setting("heartbeat_s", "WINDLASS_HEARTBEAT_S", float, 5.0,
-            "Seconds between two heartbeats of an agent."),
+            "Seconds between two heartbeats of an agent.", 0.01),
     Setting("heartbeat_timeout_s", "WINDLASS_HEARTBEAT_TIMEOUT_S", float, 30.0,
-            "Seconds without a heartbeat after which a run is shown as NotResponding."),
+            "Seconds without a heartbeat after which a run is shown as NotResponding.", 0.01),
     Setting("stop_grace_s", "WINDLASS_STOP_GRACE_S", float, 10.0,
-            "Seconds between SIGTERM and SIGKILL when a run is canceled."),
+            "Seconds between SIGTERM and SIGKILL when a run is canceled.", 0),
     Setting("local_slots", "WINDLASS_LOCAL_SLOTS", int, max(1, os.cpu_count() or 1),
-            "Runs that the target 'local' runs at once (default: the number of cores)."),
+            "Runs that the target 'local' runs at once (default: the number of cores).", 1),
     Setting("environment_ttl_s", "WINDLASS_ENVIRONMENT_TTL_S", float, 7 * 86400.0,
-            "Seconds for which a package list keeps the versions it was resolved to."),
+            "Seconds for which a package list keeps the versions it was resolved to.", 0),
     Setting("environment_build_timeout_s", "WINDLASS_ENVIRONMENT_BUILD_TIMEOUT_S", float, 3600.0,
-            "Seconds after which an environment build is given up."),
+            "Seconds after which an environment build is given up.", 1),
+    Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _framework_defaults, "latest",
+            "Version of a framework estimator without `framework_version`: `latest`, or `v1` for the one of SDK v1."),
 )  # fmt: skip
 _BY_NAME: Dict[str, Setting] = {setting.name: setting for setting in TABLE}
 
@@ -61,11 +71,19 @@ HOME_VARIABLE = "WINDLASS_HOME"
 WORKSPACE_DIR_VARIABLE = "WINDLASS_WORKSPACE_DIR"
 SPOOL_DIR_VARIABLE = "WINDLASS_SPOOL_DIR"
 RUN_ID_VARIABLE = "AZUREML_RUN_ID"
+REFERENCE_VARIABLE = "AZUREML_DATAREFERENCE_"
+INPUTS_VARIABLE = "AZUREML_DATASET_ENVIRONMENT_VARS"
+OUTPUTS_VARIABLE = "AZUREML_DATASET_FILE_OUTPUTS"
+MODEL_DIR_VARIABLE = "AZUREML_MODEL_DIR"
 PLACES = {
     HOME_VARIABLE: "Folder of everything local (default: the platform's user data folder, then `windlass`).",
     WORKSPACE_DIR_VARIABLE: "Set for a job: the workspace folder its run belongs to.",
     SPOOL_DIR_VARIABLE: "Set for a job: where its metric points are written.",
     RUN_ID_VARIABLE: "Set for a job: the id of its run (v1's name).",
+    REFERENCE_VARIABLE + "<name>": "Set for a job: where the data of that name is (v1's name).",
+    INPUTS_VARIABLE: "Set for a job: names of its dataset inputs; each is a variable, too (v1's name).",
+    OUTPUTS_VARIABLE: "Set for a job: names of its dataset outputs; each is a variable, too (v1's name).",
+    MODEL_DIR_VARIABLE: "Set for a scoring service: the folder of its model, or of all its models (v1's name).",
 }
 
 
@@ -86,6 +104,12 @@ def get(name: str) -> Any:
     return setting.default
 
 
+def check() -> None:
+    """Read every setting once; raises UserErrorException for the first that cannot be."""
+    for setting in TABLE:
+        get(setting.name)
+
+
 def home() -> str:
     """Absolute path of the folder of everything local."""
     given = os.environ.get(HOME_VARIABLE)
@@ -95,13 +119,16 @@ def home() -> str:
         return os.path.join(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~\\AppData\\Local"), "windlass")
     if sys.platform == "darwin":
         return os.path.expanduser("~/Library/Application Support/windlass")
-    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "windlass")
+    share = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.abspath(os.path.join(share, "windlass"))
 
 
 def runtime_dir() -> str:
-    """A folder with a short path for sockets whose own folder's path is too long for the kernel."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(base, "windlass") if base else "/tmp/windlass-%d" % os.getuid()
+    """A folder with a short path for sockets whose own folder's path is too long for the kernel.
+
+    The same for all of a user's processes: a cron job has no ``XDG_RUNTIME_DIR``, a login session has.
+    """
+    return "/tmp/windlass-%d" % os.getuid()
 
 
 @dataclass(frozen=True)
@@ -120,6 +147,34 @@ def job_context() -> Optional[JobContext]:
     return JobContext(run_id, workspace, spool) if run_id and workspace and spool else None
 
 
+def model_dir() -> "Optional[str]":
+    """Folder of the models of the scoring service that this process is, or None."""
+    return os.environ.get(MODEL_DIR_VARIABLE) or None
+
+
+@dataclass(frozen=True)
+class JobInput:
+    """A dataset input of this job: the path of its data, or, when it is read directly, the dataset's id."""
+
+    text: str
+    direct: bool
+
+
+def job_inputs() -> Dict[str, JobInput]:
+    """The dataset inputs of this job by name; empty outside a job."""
+    found: Dict[str, JobInput] = {}
+    for name in filter(None, os.environ.get(INPUTS_VARIABLE, "").split(",")):
+        path = os.environ.get(REFERENCE_VARIABLE + name)
+        found[name] = JobInput(path or os.environ.get(name, ""), direct=path is None)
+    return found
+
+
+def job_outputs() -> Dict[str, str]:
+    """The paths of this job's dataset outputs by name; empty outside a job."""
+    names = filter(None, os.environ.get(OUTPUTS_VARIABLE, "").split(","))
+    return {name: os.environ.get(REFERENCE_VARIABLE + name, "") for name in names}
+
+
 def child_environment(drop_prefixes: "tuple[str, ...]" = ()) -> Dict[str, str]:
     """A copy of this process's environment for a child, without the variables that begin with a prefix."""
     return {name: value for name, value in os.environ.items() if not name.startswith(drop_prefixes)}
@@ -127,11 +182,17 @@ def child_environment(drop_prefixes: "tuple[str, ...]" = ()) -> Dict[str, str]:
 
 def _parse(setting: Setting, text: str, where: str) -> Any:
     try:
-        return setting.parse(text)
-    except ValueError as e:
+        value = setting.parse(text)
+    except (ValueError, OverflowError) as e:
         raise UserErrorException(
             "%s in %s is %r; it must be a number. %s" % (setting.name, where, text, setting.help)
         ) from e
+    if setting.minimum is not None and not setting.minimum <= value < float("inf"):
+        raise UserErrorException(
+            "%s in %s is %r; it must be a number of at least %g. %s"
+            % (setting.name, where, text, setting.minimum, setting.help)
+        )
+    return value
 
 
 def _project_file() -> Optional[str]:

@@ -44,6 +44,8 @@ class OrderLine:
     def _run(self) -> None:
         while not self.told_to_exit and (self._tries < _GIVE_UP or self._runs()):  # runs outlast any silence
             time.sleep(_RETRY_S[min(self._tries, len(_RETRY_S) - 1)])
+            if not self._runs() and not os.path.isdir(self._client.workspace_dir):
+                break  # the workspace was deleted: starting a server would bring it back
             try:
                 if self._tries:
                     autostart.ensure_server(self._client.workspace_dir)

@@ -25,11 +25,13 @@ class Monitor:
 
     async def run(self) -> None:
         """Look again and again until canceled."""
+        pause_s = settings.get("heartbeat_s") / 2
         while True:
-            await asyncio.sleep(settings.get("heartbeat_s") / 2)
+            await asyncio.sleep(pause_s)
             try:
                 await self.look()
-            except AzureMLException:  # such as a full disk: look again later
+                pause_s = settings.get("heartbeat_s") / 2
+            except AzureMLException:  # such as a full disk, or a settings file half written: look again later
                 log.exception("the agents could not be looked after")
 
     async def look(self) -> None:

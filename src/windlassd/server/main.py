@@ -63,6 +63,7 @@ class WorkspaceServer:
         self._started = time.time()
         self._stop = asyncio.Event()
         self._lively = time.monotonic()
+        self._inode = 0
         self._under_way = 0
         self._ending = False
         self._listeners: list[_Listener] = []
@@ -74,6 +75,7 @@ class WorkspaceServer:
         Raises:
             UserErrorException: another server has the workspace, or the folder cannot hold one.
         """
+        settings.check()
         refuse_network(self._dir)
         private_dir(self._dir)
         private_dir(server_dir(self._dir))
@@ -102,6 +104,7 @@ class WorkspaceServer:
 
     async def _listen(self, control: WorkspaceControl) -> None:
         tcp, unix = _loopback(self._dir), _unix(self._dir)
+        self._inode = os.stat(socket_path(self._dir)).st_ino
         self._web = f"http://127.0.0.1:{tcp.getsockname()[1]}"
         host = self._web.removeprefix("http://")
         api = create_api_app(control, self._describe, self._stop.set)
@@ -114,14 +117,16 @@ class WorkspaceServer:
             os.write(self._ready_fd, b"1")
             os.close(self._ready_fd)
         log.info("workspace %s is served by pid %d at %s", self._dir, os.getpid(), self._web)
+        self._lively = time.monotonic()  # whoever started this server has not called yet
         idle = asyncio.create_task(self._stop_when_idle(control))
         failed = asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait([asyncio.create_task(self._stop.wait()), asyncio.ensure_future(failed)],
                            return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         idle.cancel()
         self._ending = True
-        os.unlink(socket_path(self._dir))  # from here on a client starts the next server, which waits for our lock
-        (control.hub.close if control.active() == 0 else control.hub.detach)()
+        self._leave_socket()  # from here on a client starts the next server, which waits for our lock
+        gone = not os.path.isdir(self._dir)
+        (control.hub.close if gone or control.active() == 0 else control.hub.detach)()
         await asyncio.sleep(0)
         web.state.streams.close()  # uvicorn would wait for open pages and streams
         control.core.bus.close()
@@ -163,9 +168,25 @@ class WorkspaceServer:
 
         return watched
 
+    def _can_be_found(self) -> bool:
+        """False when the socket's name is gone or another's: nobody can call any more, and nobody could start."""
+        try:
+            return os.stat(socket_path(self._dir)).st_ino == self._inode
+        except OSError:
+            return False
+
+    def _leave_socket(self) -> None:
+        if self._can_be_found():
+            os.unlink(socket_path(self._dir))
+
     async def _stop_when_idle(self, control: WorkspaceControl) -> None:
+        limit_s = settings.get("server_idle_s")
         while True:
-            limit_s = settings.get("server_idle_s")
+            limit_s = _idle_limit(limit_s)
+            if not self._can_be_found():
+                log.error("the socket of %s is gone: this server ends, so that another can be found", self._dir)
+                self._stop.set()
+                return
             if self._under_way or not control.idle():
                 self._lively = time.monotonic()
             left = self._lively + limit_s - time.monotonic()
@@ -248,3 +269,12 @@ def _loopback(workspace_dir: str) -> socket.socket:
     with open(path, "w", encoding="utf-8") as f:
         f.write(str(sock.getsockname()[1]))
     return sock
+
+
+def _idle_limit(before: float) -> float:
+    """How long to wait for something to do; a settings file that is being written keeps the value from before."""
+    try:
+        return float(settings.get("server_idle_s"))
+    except UserErrorException as problem:
+        log.warning("%s", problem)
+        return before

@@ -25,6 +25,12 @@ def bring_up_to_date(connection: Connection, path: str) -> None:
     if not inspector.has_table("alembic_version"):
         if inspector.get_table_names():
             raise StoreError(f"{path} is a database, but not one of Windlass. Move it away or choose another folder.")
+        runs = os.path.join(os.path.dirname(path), "runs")
+        if os.path.isdir(runs) and os.listdir(runs):
+            raise StoreError(
+                f"{path} is missing or empty, but {len(os.listdir(runs))} runs lie in {runs}. Bring the database back "
+                "or move that folder away to begin anew."
+            )
         metadata.create_all(connection)
         connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{REVISION}')")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from windlass import settings
 from windlass._transport import places
 from windlass.errors import UserErrorException
 
@@ -31,7 +32,7 @@ def test_a_short_path_holds_its_own_socket(tmp_path: Path) -> None:
 
 
 def test_long_paths_get_sockets_of_their_own_in_a_short_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(settings, "runtime_dir", lambda: str(tmp_path / "windlass"))
     first, second = (places.socket_path("/" + "d" * 120 + name) for name in "ab")
     assert first != second and first == places.socket_path("/" + "d" * 120 + "a")
     assert os.path.dirname(first) == str(tmp_path / "windlass") and len(os.fsencode(first)) < 108
@@ -51,12 +52,22 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     uid = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
-    with pytest.raises(UserErrorException, match=r"belongs to somebody else; set XDG_RUNTIME_DIR"):
+    with pytest.raises(UserErrorException, match=r"belongs to the user with id \d+, not to you"):
         places.private_dir(str(folder))
 
 
-def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_link_among_everybodys_names_is_refused_and_one_to_a_home_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "link")
-    with pytest.raises(UserErrorException, match="somebody else"):
-        places.private_dir(str(tmp_path / "link"))
+    assert places.private_dir(str(tmp_path / "link")) == str(tmp_path / "link")
+    monkeypatch.setattr(settings, "runtime_dir", lambda: str(tmp_path / "link"))
+    with pytest.raises(UserErrorException, match="is a link, which anybody may have put there"):
+        places.socket_path("/" + "d" * 120)
+
+
+def test_the_short_folder_is_the_same_with_and_without_a_login_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settings.runtime_dir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/somebody")
+    assert settings.runtime_dir() == before

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Optional
+from typing import List, Optional
 
 from windlass import settings
 from windlass._transport.places import interpreter_file, private_dir, server_dir, socket_path
@@ -22,6 +22,8 @@ except ImportError:  # Windows: clients of a team server only
 
 _END_S = 10.0
 _LOOK_AGAIN_S = 0.05
+_started: "List[int]" = []
+"""Pids of the servers that this process started; those that have ended are reaped when the next one is started."""
 _STRIPPED = ("PYTHON", "VIRTUAL_ENV", "AZUREML_", "WINDLASS_WORKSPACE_DIR", "WINDLASS_SPOOL_DIR")
 
 
@@ -63,7 +65,11 @@ def ensure_server(workspace: str) -> None:
     if _leave_to_agent(workspace):
         return
     folder = _make_folder(workspace)
-    with open(os.path.join(folder, "start.lock"), "a") as lock:
+    try:
+        lock = open(os.path.join(folder, "start.lock"), "a")
+    except OSError as e:
+        raise _unwritable(workspace, e) from e
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_running(workspace):
             _start(workspace, folder)
@@ -96,9 +102,14 @@ def _make_folder(workspace: str) -> str:
         private_dir(workspace)
         return private_dir(server_dir(workspace))
     except OSError as e:
-        raise UserErrorException(
-            "The workspace folder %s cannot be made: %s. Set WINDLASS_HOME to a folder you can write." % (workspace, e)
-        ) from e
+        raise _unwritable(workspace, e) from e
+
+
+def _unwritable(workspace: str, problem: OSError) -> UserErrorException:
+    return UserErrorException(
+        "The workspace folder %s cannot be written: %s. Set WINDLASS_HOME to a folder you can write."
+        % (workspace, problem)
+    )
 
 
 def _start(workspace: str, folder: str) -> None:
@@ -122,6 +133,7 @@ def _start(workspace: str, folder: str) -> None:
         readable = select.select([ready_read], [], [], timeout_s)[0]
         if readable and os.read(ready_read, 1):
             child.returncode = 0  # it lives on without us; keep subprocess from warning about that
+            _started[:] = [pid for pid in _started if not _reaped(pid)] + [child.pid]
             return
     finally:
         os.close(ready_read)
@@ -137,10 +149,22 @@ def _start(workspace: str, folder: str) -> None:
     said = _last_lines(log_path, said_before)
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
         raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
+    if "No module named windlassd" in said:
+        raise UserErrorException(
+            "%s, which %s names, has no Windlass server. Run `windlass init` with the Python that has it."
+            % (python, interpreter_file())
+        )
     raise ServiceUnavailable(
         "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said),
         transient=child.returncode < 0,  # somebody killed it: the next try may do
     )
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # after fork it is our parent's
+        return True
 
 
 def _last_lines(path: str, start: int, count: int = 8) -> str:

@@ -235,7 +235,7 @@ def _query(query: "Optional[Mapping[str, Any]]") -> str:
 
 def quote(name: str) -> str:
     """``name`` as one or more path segments of an address."""
-    return urllib.parse.quote(name, safe="/")
+    return urllib.parse.quote(name, safe="/", errors="replace")
 
 
 def _checked(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from typing import List
 
 from windlass import settings
@@ -45,19 +46,31 @@ def socket_path(workspace: str) -> str:
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(os.path.abspath(workspace))).hexdigest()[:24]
-    return os.path.join(private_dir(settings.runtime_dir()), digest + ".sock")
+    return os.path.join(_shared_place(settings.runtime_dir()), digest + ".sock")
 
 
 def private_dir(path: str) -> str:
-    """``path`` as a folder that only this user can enter.
+    """``path`` as a folder that only this user can enter; a link to such a folder will do.
 
     Raises:
-        UserErrorException: somebody else owns it.
+        UserErrorException: somebody else owns it, or it is no folder.
     """
     os.makedirs(path, mode=0o700, exist_ok=True)
+    return _closed_to_others(path, os.stat(path), "Set WINDLASS_HOME to a folder of yours.")
+
+
+def _shared_place(path: str) -> str:
+    """As ``private_dir``, for a folder where everybody can make names: no link is trusted there."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
     state = os.lstat(path)
-    if hasattr(os, "getuid") and (state.st_uid != os.getuid() or not os.path.isdir(path) or os.path.islink(path)):
-        raise UserErrorException("%s belongs to somebody else; set XDG_RUNTIME_DIR to a folder of yours." % path)
+    if stat.S_ISLNK(state.st_mode):
+        raise UserErrorException("%s is a link, which anybody may have put there. Remove it." % path)
+    return _closed_to_others(path, state, "Remove it, or set WINDLASS_HOME to a folder with a shorter path.")
+
+
+def _closed_to_others(path: str, state: os.stat_result, way_out: str) -> str:
+    if hasattr(os, "getuid") and state.st_uid != os.getuid():
+        raise UserErrorException("%s belongs to the user with id %d, not to you. %s" % (path, state.st_uid, way_out))
     if state.st_mode & 0o077:
         os.chmod(path, 0o700)
     return path

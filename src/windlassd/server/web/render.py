@@ -37,13 +37,17 @@ class Renderer:
         """``page`` (a frozen context) as the caller asked for it."""
         if wants_json(request):
             return json_response(page, status)
-        return HTMLResponse(self._templates.get_template(template).render(page=page), status)
+        return _html(self._templates.get_template(template).render(page=page), status)
 
     def error(self, request: Request, page: ErrorPage) -> Response:
         """An error in the one shape that all errors have."""
         if wants_json(request):
             return json_response({"error": {"code": page.code, "message": page.message}}, page.status)
-        return HTMLResponse(self._templates.get_template("error.html").render(page=page), page.status)
+        return _html(self._templates.get_template("error.html").render(page=page), page.status)
+
+
+def _html(text: str, status: int) -> HTMLResponse:
+    return HTMLResponse(text.encode("utf-8", "replace"), status)  # a log may hold what no encoding takes
 
 
 def wants_json(request: Request) -> bool:
