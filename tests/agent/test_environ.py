@@ -75,3 +75,9 @@ def test_variables_in_arguments_are_expanded_once(argument: str, expanded: str) 
 def test_jobs_inherit_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEEN", "yes")
     assert environ.own()["SEEN"] == "yes"
+
+
+def test_one_process_of_torch_distributed_finds_itself(folder: RunFolder) -> None:
+    found = variables(folder, replace(LAUNCH, communicator="Gloo"), MASTER_PORT="of the server")
+    assert (found["RANK"], found["WORLD_SIZE"], found["MASTER_PORT"]) == ("0", "1", "0")
+    assert "RANK" not in variables(folder, replace(LAUNCH, communicator="Mpi"))

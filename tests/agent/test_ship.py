@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from windlass import _spools
 from windlass._transport.client import Client
 from windlass.errors import ServiceUnavailable, UserErrorException, from_code
 from windlass.specs import spool as spool_format
@@ -153,7 +154,7 @@ def test_a_wrong_offset_is_answered_with_the_right_one(shipper: Shipper, server:
 def test_a_frame_larger_than_a_batch(
     shipper: Shipper, server: FakeServer, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ship, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(_spools, "BATCH_BYTES", 1000)
     big = spool_format.json_frame(0, 1, 1, "y" * 5000)  # its own batch reads on to its end
     write(folder, points(3) + big + points(60))
     within(lambda: shipper.drain("run_1", folder))

@@ -29,3 +29,14 @@ def test_models_are_listed_shown_and_downloaded(cli: Cli, project: Path) -> None
     for name in ("digit", "digits:9"):
         absent = cli("model", "show", name)
         assert absent.code == 1 and "digits" in absent.err
+
+
+def test_models_are_registered_from_files_and_deleted(cli: Cli, project: Path) -> None:
+    (project / "w.bin").write_bytes(b"w")
+    made = cli("model", "register", "w.bin", "--name", "files", "--tag", "kind=base", "--framework", "Onnx")
+    assert (made.code, made.out) == (0, "files:1\n")
+    entry = cli("model", "show", "files", "--json").json
+    assert (entry["tags"], entry["framework"], entry["run_id"]) == ({"kind": "base"}, "Onnx", None)
+    assert cli("model", "register", "nope", "--name", "files").code == 1
+    assert cli("model", "delete", "files").code == 2 and cli("model", "delete", "files:1").out == "files:1: deleted\n"
+    assert cli("model", "show", "files").code == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Cli, History
+from windlass import Run
 
 
 def test_ps_tells_status_reason_and_name_of_each_run(cli: Cli, history: History) -> None:
@@ -122,3 +124,19 @@ def test_stop_of_a_run_that_has_ended_says_so_and_goes_on_to_the_next(cli: Cli, 
     said = cli("stop", "nothing", history.good)
     assert said.code == 1 and "'nothing'" in said.err
     assert said.out == f"{history.good}: already Completed\n"
+
+
+def test_offline_runs_are_listed_and_replayed(cli: Cli, project: Path) -> None:
+    offline = Run.get_context()
+    offline.log("loss", 0.5)
+    offline.child_run("fold 0").log("loss", 1)
+    (kept,) = cli("run", "replay", "--json").json["offline_runs"]
+    assert kept["id"] == offline.id and offline.id in cli("run", "replay").out
+    made = cli("run", "replay", offline.id, "-e", "laptop", "--json").json["run"]
+    shown = cli("run", "show", made, "--json").json
+    assert (shown["experiment"], shown["status"]) == ("laptop", "Completed")
+    again = cli("run", "replay", offline.id)
+    assert again.code == 1 and "replayed already" in again.err
+    assert [run["id"] for run in cli("ps", "--json").json["runs"]] == [made], "children are not listed by themselves"
+    assert f"{made}_0  Completed" in cli("run", "show", made).out
+    assert re.search(rf"Parent +{made}\n", cli("run", "show", made + "_0").out)

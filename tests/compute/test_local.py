@@ -126,6 +126,12 @@ def test_without_a_size_a_job_gets_one_gpu_where_there_are_any(link: RecordingLi
     assert visible(link) is None and notes(bare, "b.1") == []
 
 
+def test_a_size_of_the_workspaces_own_says_its_gpus(link: RecordingLink) -> None:
+    engine = LocalEngine(link, gpus=(0, 1, 2))
+    engine.submit(engine.plan(job_of("a", ClusterSpec("box", vm_size="BOX", gpus=2))))
+    assert link.started[0][1].node_variables["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
 def test_gpus_are_held_again_after_a_restart(link: RecordingLink) -> None:
     engine = LocalEngine(link, gpus=range(2))
     engine.reattach(job_of("a", ONE_GPU), ["gpu-0"], True)

@@ -157,6 +157,9 @@ def _list_runs(fake: FakeServer, query: dict[str, list[str]], body: bytes) -> An
     runs = sorted(fake.runs.values(), key=lambda r: -r["created"])
     if "experiment" in query:
         runs = [r for r in runs if r["experiment"] == query["experiment"][0]]
+    parent = query.get("parent", [None])[0]
+    if parent or "children" not in query:
+        runs = [r for r in runs if r.get("parent_id") == parent]
     if "status" in query:
         runs = [r for r in runs if r["status"] in query["status"]]
     for tag in query.get("tag", []):
@@ -184,7 +187,8 @@ def _patch_run(fake: FakeServer, run_id: str, query: Any, body: bytes) -> Answer
     run["tags"].update(changes.get("tags", {}))
     for key in changes.get("remove_tags", []):
         run["tags"].pop(key, None)
-    run["display_name"] = changes.get("display_name", run.get("display_name"))
+    for key in ("display_name", "description"):
+        run[key] = changes.get(key, run.get(key))
     return 200, run
 
 
@@ -231,6 +235,11 @@ def _delete_compute(fake: FakeServer, name: str, query: Any, body: bytes) -> Ans
 
 def _list_models(fake: FakeServer, query: dict[str, list[str]], body: bytes) -> Answer:
     fits = [m for m in fake.models if query.get("name", [m["name"]])[0] == m["name"]]
+    for tag in query.get("tag", []):
+        key, equals, value = tag.partition("=")
+        fits = [m for m in fits if key in m["tags"] and (not equals or m["tags"][key] == value)]
+    if "latest" in query:
+        fits = list({m["name"]: m for m in sorted(fits, key=lambda m: m["version"])}.values())
     return 200, {"models": sorted(fits, key=lambda m: -m["version"])}
 
 

@@ -85,3 +85,17 @@ def test_sizes() -> None:
     nc6 = vm_sizes.find("Standard_NC6")
     assert nc6 == ("STANDARD_NC6", 6, 56, 1, "K80") and vm_sizes.find("nc6") is None
     assert all((size.gpus > 0) == (size.gpu_name is not None) for size in vm_sizes.SIZES)
+
+
+def test_a_wait_ends_with_its_time(ws: Workspace, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = ComputeTarget.create(ws, "c", AmlCompute.provisioning_configuration(max_nodes=2))
+    fake.computes["c"]["capacity"].update(current=1, idle=1)
+    clock = iter(float(seconds) for seconds in range(0, 1000, 20))
+    monkeypatch.setattr("windlass.compute.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("windlass.compute.time.sleep", lambda seconds: None)
+    with pytest.raises(ComputeTargetException, match="After 1 minutes 'c' has 1 of 2 nodes"):
+        target.wait_for_completion(min_node_count=2, timeout_in_minutes=1)
+    monkeypatch.setattr("windlass.compute.time.sleep", lambda seconds: fake.computes["c"]["capacity"].update(current=2))
+    target.wait_for_completion(min_node_count=2, timeout_in_minutes=1)
+    with pytest.raises(ComputeTargetException, match="is still there"):
+        target.wait_for_completion(is_delete_operation=True, timeout_in_minutes=1)

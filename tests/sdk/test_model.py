@@ -33,7 +33,7 @@ def test_a_file_and_a_folder(run: Run, ws: Workspace, here: Path) -> None:
     first.download("got", exist_ok=True)
     with pytest.raises(ModelPathNotFoundException, match="nothing at 'outputs/nope'"):
         run.register_model("x", "outputs/nope")
-    with pytest.raises(NotOffered, match="datasets"):
+    with pytest.raises(UserErrorException, match="purpose, dataset"):
         run.register_model("x", "outputs/model.pkl", datasets=[1])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from windlass import Run
+from windlass._offline_folder import offline_runs
 from windlass.errors import NotOffered, RunEnvironmentException, UserErrorException
 
 
@@ -41,8 +42,46 @@ def test_errors_are_those_of_a_real_run() -> None:
         run.upload_file("../x", io.BytesIO())
     with pytest.raises(RunEnvironmentException, match=r"experiment.submit"):
         run.register_model("m")
-    with pytest.raises(NotOffered):
+    with pytest.raises(UserErrorException, match="No such file"):
         run.log_image("i", "x.png")
+    with pytest.raises(NotOffered, match="needs a workspace"):
+        run.submit_child(None)
+    run.add_properties({"a": 1})
+    with pytest.raises(UserErrorException, match="never change"):
+        run.add_properties({"a": 1})
     with pytest.raises(ZeroDivisionError), run:
         _ = 1 / 0
     assert run.status == "Failed"
+
+
+def test_it_stays_on_disk_for_a_replay(home: Path, tmp_path: Path) -> None:
+    Run.get_context()
+    assert offline_runs() == [], "a script that only asks for its context leaves nothing behind"
+    run = Run.get_context()
+    run.log("loss", 0.5)
+    run.display_name, run.description = "local try", "on my laptop"
+    run.upload_file("outputs/x.txt", io.BytesIO(b"content"))
+    child = run.child_run("kid")
+    child.log("loss", 1)
+    (state, of_child) = offline_runs()
+    assert (state["id"], state["display_name"], state["status"]) == (run.id, "local try", "Running")
+    assert of_child["parent"] == run.id and child.parent is run and list(run.get_children(status="Running")) == [child]
+    folder = home / "offline" / run.id
+    assert (folder / "files/outputs/x.txt").read_bytes() == b"content"
+    assert len(list((folder / "spool").glob("*.spool"))) == 1
+    assert run.get_metrics(recursive=True) == {"loss": [0.5, 1]}
+    run.download_files("outputs", str(tmp_path / "down"))
+    assert (tmp_path / "down/outputs/x.txt").read_bytes() == b"content"
+
+
+def test_a_home_that_cannot_be_written_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("WINDLASS_HOME", str(tmp_path / "file"))
+    run = Run.get_context()
+    run.log("loss", 0.5)
+    run.tag("kind", "x")
+    run.complete()
+    assert run.get_metrics() == {"loss": 0.5} and run.tags == {"kind": "x"}
+    assert capsys.readouterr().err.count("cannot be kept") == 1

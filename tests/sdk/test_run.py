@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sdk.fake_server import FakeServer
-from windlass import Experiment, Run, Workspace
+from windlass import ComputeTarget, Experiment, Run, Workspace
 from windlass._offline_run import _OfflineRun
 from windlass.errors import NotOffered, RunEnvironmentException, ServiceUnavailable, UserErrorException
 
@@ -65,8 +65,10 @@ def test_get_metrics_in_every_shape(fake: FakeServer, run: Run) -> None:
         "rows": {"x": [1, 2]}, "table": {"x": [1, 2, 5], "y": [3, 4, 6]},
     }  # fmt: skip
     assert run.get_metrics(name="one") == {"one": 0.5}
-    with pytest.raises(NotOffered, match="recursive"):
-        run.get_metrics(recursive=True)
+    child = fake.add_run({"experiment": "digits", "script": "t", "snapshot_id": "s"}, parent_id=run.id)
+    assert run.get_metrics("one", recursive=True) == {"one": [0.5, 0.5]}
+    assert [r.id for r in run.get_children()] == [child["id"]]
+    assert run.get_metrics("one", recursive=True, run_type="hyperdrive") == {"one": 0.5}
 
 
 def test_logging_from_outside_says_where_it_works(run: Run) -> None:
@@ -89,10 +91,11 @@ def test_tags_properties_and_name(run: Run) -> None:
     run.remove_tags(["alone", "n"])
     assert run.tags == {"kind": "baseline"}
     run.add_properties({"author": "me"})
-    run.add_properties({"author": "me"})
+    with pytest.raises(UserErrorException, match="never change"):
+        run.add_properties({"author": "me"})
     assert run.properties["author"] == "me" and run.properties["ContentSnapshotId"] == "s"
-    with pytest.raises(UserErrorException, match="another value"):
-        run.add_properties({"author": "you"})
+    run.description = "on the whole data"
+    assert run.description == "on the whole data"
     run.display_name = "a better name"
     assert run.display_name == run.name == "a better name"
 
@@ -155,8 +158,33 @@ def test_cancel_and_representations(fake: FakeServer, run: Run) -> None:
 
 
 def test_what_is_not_offered_says_so(run: Run) -> None:
-    for call in (run.child_run, run.get_children, run.log_image, run.fail, run.restore_snapshot):
+    for call in (run.clean, run.get_secret, run.start):
         with pytest.raises(NotOffered, match=r"Run.* is not offered by Windlass yet"):
-            call("x")
-    with pytest.raises(NotOffered, match=r"Run.description"):
-        _ = run.description
+            call()
+
+
+def test_runs_of_a_compute_target(fake: FakeServer, run: Run, ws: Workspace) -> None:
+    fake.add_run({"experiment": "digits", "script": "t", "snapshot_id": "s", "target": "gpus"}, status="Running")
+    fake.add_run({"experiment": "digits", "script": "", "snapshot_id": "", "target": "gpus", "kind": "interactive"})
+    fake.computes["gpus"] = {**fake.computes["local"], "spec": {**fake.computes["local"]["spec"], "name": "gpus"}}
+    found = list(Run.list_by_compute(ComputeTarget(ws, "gpus")))
+    assert [(r.number, r.type) for r in found] == [(2, "azureml.scriptrun")]
+
+
+def test_status_environment_and_logs(fake: FakeServer, run: Run, tmp_path: Path) -> None:
+    fake.runs[run.id].update(status="Queued", reason={"code": "waits_for_nodes", "message": "2nd in line"})
+    assert run.get_detailed_status() == {"status": "Queued", "details": "2nd in line"}
+    asked = {"name": "mine", "pip_packages": ["numpy==1.26"], "python_version": "3.9"}
+    fake.runs[run.id]["spec"]["environment"] = asked
+    environment = run.get_environment()
+    assert (environment.name, list(environment.python.conda_dependencies.pip_packages)) == ("mine", ["numpy==1.26"])
+    fake.files = {"azureml-logs/70_driver_log.txt": b"hello", "outputs/model.pkl": b"x"}
+    assert run.get_all_logs(str(tmp_path / "logs")) == [str(tmp_path / "logs/azureml-logs/70_driver_log.txt")]
+    assert (tmp_path / "logs/azureml-logs/70_driver_log.txt").read_bytes() == b"hello"
+
+
+def test_details_as_the_last_line_of_a_cell_are_short_and_escaped() -> None:
+    from windlass._details import Details
+
+    shown = Details(runId="r_1", status="Completed", properties={"<b>": "x"})._repr_html_()
+    assert "r_1" in shown.split("<details>")[0] and "<b>" not in shown and "&lt;b&gt;" in shown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sdk.fake_server import FakeServer
-from windlass import Experiment, Workspace, workspace
+from windlass import Experiment, Workspace
 from windlass._transport import places
 from windlass.errors import NotOffered, UserErrorException
 
@@ -120,23 +120,9 @@ def test_a_workspace_says_what_it_holds(ws: Workspace, fake: FakeServer) -> None
     assert list(ws.compute_targets) == ["local"] and ws.models == {}
     assert ws.get_details()["name"] == "ws" and "ws" in repr(ws) and "<table" in ws._repr_html_()
     assert Experiment.list(ws, "nope") == []
-    for name in ("datastores", "get_default_datastore", "environments"):
-        with pytest.raises(NotOffered, match="Workspace." + name):
-            getattr(ws, name)()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 129, None, "a/b"])
 def test_experiment_names(ws: Workspace, name: Any) -> None:
     with pytest.raises(UserErrorException, match="1 to 128 letters"):
         Experiment(ws, name)
-
-
-def test_microsofts_files_in_the_way_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from windlass import _microsoft
-
-    (tmp_path / "azureml" / "_base_sdk_common").mkdir(parents=True)
-    (tmp_path / "windlass").mkdir()
-    assert not _microsoft.warn_of_microsoft()
-    monkeypatch.setattr(_microsoft, "__file__", str(tmp_path / "windlass" / "_microsoft.py"))
-    with pytest.warns(UserWarning, match="pip uninstall azureml-core"):
-        assert workspace.warn_of_microsoft()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, Mapping, Optional
 
-from windlass.specs.run import RunRecord
+from windlass import _data_details
+from windlass.specs.run import JOB, RunRecord
 from windlass.specs.status import RunStatus
+
+_SHORT = ("runId", "status", "target", "startTimeUtc", "endTimeUtc")
 
 
 class Details(Dict[str, Any]):
@@ -16,6 +19,15 @@ class Details(Dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError("no %r here; there are: %s" % (name, ", ".join(sorted(self)))) from None
+
+    def _repr_html_(self) -> str:
+        """A short table, all of it folded below: a notebook's last line is often ``run.wait_for_completion()``."""
+        import json
+        from html import escape
+
+        short = {key: str(self[key]) for key in _SHORT if self.get(key)}
+        whole = escape(json.dumps(self, indent=1, default=str))
+        return "%s<details><summary>all details</summary><pre>%s</pre></details>" % (html_table(short), whole)
 
 
 def run_details(record: RunRecord, web: str, files: "Iterable[str]") -> Details:
@@ -28,8 +40,8 @@ def run_details(record: RunRecord, web: str, files: "Iterable[str]") -> Details:
         startTimeUtc=iso_time(record.started),
         endTimeUtc=iso_time(record.ended),
         properties=properties(record),
-        inputDatasets=[],
-        outputDatasets=[],
+        inputDatasets=_data_details.input_datasets(spec.data),
+        outputDatasets=_data_details.output_datasets(spec.data),
         runDefinition=_definition(record),
         logFiles={name: "%s/runs/%s/files/%s" % (web, record.id, name) for name in files if is_log(name)},
         submittedBy=spec.submitted_by,
@@ -46,10 +58,11 @@ def is_log(name: str) -> bool:
 
 def properties(record: RunRecord) -> "Dict[str, str]":
     """The run's properties with those that v1 adds by itself."""
-    found = {
-        "_azureml.ComputeTargetType": "local" if record.spec.target == "local" else "amlcompute",
-        "ContentSnapshotId": record.spec.snapshot_id,
-    }
+    found = {}
+    if record.spec.kind == JOB:
+        found["_azureml.ComputeTargetType"] = "local" if record.spec.target == "local" else "amlcompute"
+    if record.spec.snapshot_id:
+        found["ContentSnapshotId"] = record.spec.snapshot_id
     found.update({"azureml.git.%s" % key: value for key, value in record.spec.git.items()})
     found.update(record.properties)
     return found
@@ -67,18 +80,16 @@ def error(record: RunRecord) -> "Optional[Details]":
 
 def _definition(record: RunRecord) -> Details:
     spec = record.spec
-    return Details(
+    definition = Details(
         script=spec.script,
-        command="",
+        command=spec.command[0] if spec.shell else list(spec.command) if spec.command else "",
         useAbsolutePath=False,
         arguments=list(spec.arguments),
         sourceDirectoryDataStore=None,
         framework=spec.framework,
         communicator=spec.communicator,
         target=spec.target,
-        dataReferences={},
-        data={},
-        outputData={},
+        **_data_details.definition(spec.data),
         jobName=None,
         maxRunDurationSeconds=spec.max_run_duration_s,
         nodeCount=spec.node_count,
@@ -95,6 +106,8 @@ def _definition(record: RunRecord) -> Details:
         sourceDirectory=spec.source_directory,
         git=dict(spec.git),
     )
+    definition.update(spec.definition)
+    return definition
 
 
 def _environment(record: RunRecord) -> Details:
@@ -132,6 +145,15 @@ def iso_time(seconds: "Optional[float]") -> "Optional[str]":
     from datetime import datetime, timezone
 
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def unix_time(text: "Optional[str]") -> "Optional[float]":
+    """The Unix seconds that ``iso_time`` made ``text`` from; None stays None."""
+    if text is None:
+        return None
+    from datetime import datetime, timezone
+
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc).timestamp()
 
 
 def status_line(record: RunRecord) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from windlass._not_offered import AbsentMethod, refuse_options
+from windlass._not_offered import refuse_options
 from windlass.errors import ServiceUnavailable, UserErrorException, did_you_mean
 
 if TYPE_CHECKING:
@@ -70,19 +70,9 @@ class RunFiles:
             UserErrorException: nothing begins with ``prefix``, or the paths are not as many as the files.
         """
         refuse_options("Run.download_files", {"timeout_seconds": (timeout_seconds, None, "Leave it out.")})
-        names = self.get_file_names()
-        wanted = [name for name in names if name.startswith(prefix or "")]
-        if not wanted:
-            raise UserErrorException(no_such_file(self._id, prefix or "", names))
-        if output_paths is not None and len(output_paths) != len(wanted):
-            raise UserErrorException(
-                "output_paths has %d paths, but %d files begin with %r: %s."
-                % (len(output_paths), len(wanted), prefix, ", ".join(wanted[:10]))
-            )
-        folder = output_directory or "."
-        for place, name in enumerate(wanted):
-            shown = name if append_prefix or not prefix else name[len(prefix) :].lstrip("/") or os.path.basename(name)
-            target = inside(folder, output_paths[place] if output_paths is not None else shown)
+        for name, target in places(
+            self._id, self.get_file_names(), prefix, output_directory, output_paths, append_prefix
+        ):
             fetch(self._client, "/v1/runs/%s/files/" % self._id, name, target)
 
     def upload_file(self, name: str, path_or_stream: Any, datastore_name: "Optional[str]" = None) -> "Dict[str, Any]":
@@ -126,7 +116,25 @@ class RunFiles:
     def _files(self) -> "List[Dict[str, Any]]":
         return list(self._client.get("/v1/runs/%s/files" % _quoted(self._id))["files"])
 
-    get_all_logs = AbsentMethod("Use download_files(prefix='azureml-logs/').")
+
+def places(
+    run_id: str, names: "Sequence[str]", prefix: "Optional[str]", folder: "Optional[str]",
+    paths: "Optional[Sequence[str]]", append_prefix: bool,
+) -> "List[Tuple[str, str]]":  # fmt: skip
+    """(name, path to write it to) of each kept file that begins with ``prefix``; see ``download_files``."""
+    wanted = [name for name in names if name.startswith(prefix or "")]
+    if not wanted:
+        raise UserErrorException(no_such_file(run_id, prefix or "", names))
+    if paths is not None and len(paths) != len(wanted):
+        raise UserErrorException(
+            "output_paths has %d paths, but %d files begin with %r: %s."
+            % (len(paths), len(wanted), prefix, ", ".join(wanted[:10]))
+        )
+    found = []
+    for place, name in enumerate(wanted):
+        shown = name if append_prefix or not prefix else name[len(prefix) :].lstrip("/") or os.path.basename(name)
+        found.append((name, inside(folder or ".", paths[place] if paths is not None else shown)))
+    return found
 
 
 def fetch(client: "Client", address: str, name: str, target: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from windlass._not_offered import not_offered
 from windlass.errors import UserErrorException
+from windlass.specs.data import DataSpec
 from windlass.specs.environment import EnvironmentSpec
 
 
@@ -27,6 +28,16 @@ class Job:
     max_run_duration_s: Optional[int] = None
     framework: str = "Python"
     communicator: str = "None"
+    data: Tuple[DataSpec, ...] = ()
+    command: Tuple[str, ...] = ()
+    """What to run instead of ``script``."""
+    shell: bool = False
+    """True: ``command`` is one text for a shell."""
+    vm_size: Optional[str] = None
+    """Make a cluster of this size instead of taking ``target``."""
+    vm_priority: Optional[str] = None
+    definition: Dict[str, Any] = field(default_factory=dict)
+    """More for ``runDefinition``: shown, never read."""
 
 
 def folder_path(source_directory: Any) -> str:
@@ -103,13 +114,26 @@ def script_arguments(script_params: Any) -> "Tuple[str, ...]":
     return tuple(found)
 
 
+def data_of(values: "Iterable[Any]") -> "Tuple[DataSpec, ...]":
+    """What the data references, datasets and datastores among ``values`` ask for, each once."""
+    found: "List[DataSpec]" = []
+    for value in values:
+        if hasattr(value, "_argument"):
+            spec = value._data()
+            if spec not in found:
+                found.append(spec)
+    return tuple(found)
+
+
 def argument_text(where: str, value: Any) -> str:
     """One argument as text.
 
     Raises:
         UserErrorException: it is None or holds what an argument cannot.
-        NotOffered: it is a data reference or some other object of v1.
+        NotOffered: it is some other object of v1.
     """
+    if hasattr(value, "_argument"):  # a data reference, dataset or datastore; what it asks for: data_of
+        return str(value._argument())
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if hasattr(value, "item") and not getattr(value, "shape", ()):

@@ -25,6 +25,7 @@ _pack_float, _pack_int, _pack_header = spool.FLOAT_BODY.pack, spool.INT_BODY.pac
 _write, _now_ns = os.write, time.time_ns
 _CLOSED = -1
 _LONGEST_NAME = 255
+_LONGEST_STEM = 100
 
 _logs: "Dict[str, MetricsLog]" = {}
 _logs_lock = threading.Lock()
@@ -92,6 +93,31 @@ class MetricsLog:
     def composite(self, name: str, kind: str, value: Any, description: str) -> None:
         """Append one list, row or table as a JSON point; its cells must be plain already."""
         self._add(name, kind, description, value, _NO_STEP)
+
+    def keep_file(self, name: Any, content: bytes, suffix: str) -> "Optional[str]":
+        """Keep ``content`` with the run, beside its spool folder; the name it is kept under, None when it is lost.
+
+        Like a point it waits for nobody, and is counted when the disk is full.
+        """
+        import re
+
+        _checked_name(name)
+        stem = "%s_%d" % (re.sub(r"[^\w +-]", "_", name)[:_LONGEST_STEM].strip() or "_", _now_ns() // 1000000000)
+        folder = os.path.join(os.path.dirname(self._folder), "files")
+        beside = os.path.join(self._folder, "%d-%x.part" % (os.getpid(), _now_ns()))
+        try:
+            for place in (self._folder, folder):
+                os.makedirs(place, exist_ok=True)
+            try:
+                with open(beside, "xb") as f:
+                    f.write(content)
+                return _linked(beside, folder, stem, suffix)
+            finally:
+                os.unlink(beside)
+        except OSError as e:
+            with self._lock:
+                self._lose(e, 0)
+            return None
 
     def _add(self, name: str, kind: str, description: str, value: Any, step: int) -> None:
         _checked_name(name)
@@ -197,6 +223,16 @@ class MetricsLog:
         self._close()
         self._forget_file()
 
+    def close(self) -> None:
+        """Nothing more will be logged here: let go of the files."""
+        with _logs_lock:
+            if _logs.get(self._folder) is self:
+                del _logs[self._folder]
+        with self._lock:
+            self._tell_losses()
+            self._close()
+            self._forget_file()
+
     def _close(self) -> None:
         for fd in (self._fd, self._counter):
             if fd != _CLOSED:
@@ -218,6 +254,18 @@ def _at_exit() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
+
+
+def _linked(source: str, folder: str, stem: str, suffix: str) -> str:
+    """Give a file a name in ``folder`` that nobody has taken, other processes included."""
+    number = 0
+    while True:
+        name = "%s%s%s" % (stem, "_%d" % number if number else "", suffix)
+        try:
+            os.link(source, os.path.join(folder, name))
+            return name
+        except FileExistsError:
+            number += 1
 
 
 def _frame(series: int, now: int, step: int, value: Any) -> bytes:

@@ -1,25 +1,49 @@
-"""Notice when Microsoft's azureml-core lies over ours: both want the import package ``azureml``."""
+"""Notice when Microsoft's azureml-core is in the same environment: both want the import package ``azureml``."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from typing import Iterator, Optional
 
 _THEIRS = "_base_sdk_common"  # a package that only Microsoft's wheel brings
+_DIST_INFO = ("azureml_core-", ".dist-info")
 
 
 def warn_of_microsoft() -> bool:
     """Warn, and return True, when Microsoft's azureml-core is in this environment."""
+    found = _files_over_ours() or _installed()
+    if found is None:
+        return False
+    warnings.warn(
+        "Microsoft's azureml-core is installed in the same environment (%s). Its files may lie over those of Windlass, "
+        "so `azureml` may be either's. Run `pip uninstall azureml-core`, then "
+        "`pip install --force-reinstall windlass-sdk`." % found,
+        stacklevel=3,
+    )
+    return True
+
+
+def _files_over_ours() -> "Optional[str]":
+    """The folder of ``azureml`` that holds files of theirs."""
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     loaded = getattr(sys.modules.get("azureml"), "__path__", [])
-    for folder in [os.path.join(ours, "azureml"), *loaded]:
-        if os.path.isdir(os.path.join(folder, _THEIRS)):
-            warnings.warn(
-                "Microsoft's azureml-core is installed in the same environment (%s) and its files lie over those of "
-                "Windlass, so `azureml` may be either's. Run `pip uninstall azureml-core`, then "
-                "`pip install --force-reinstall windlass-sdk`." % folder,
-                stacklevel=3,
-            )
-            return True
-    return False
+    folders = [os.path.join(ours, "azureml"), *loaded]
+    return next((folder for folder in folders if os.path.isdir(os.path.join(folder, _THEIRS))), None)
+
+
+def _installed() -> "Optional[str]":
+    """The folder in which pip noted that azureml-core is installed, though ``azureml`` may come from elsewhere."""
+    return next(_dist_infos(), None)
+
+
+def _dist_infos() -> "Iterator[str]":
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue  # a zip file, or a folder that is not there
+        for name in names:
+            if name.startswith(_DIST_INFO[0]) and name.endswith(_DIST_INFO[1]):
+                yield os.path.join(folder, name)

@@ -6,6 +6,9 @@ from typing import Any, Mapping, NoReturn, Optional, Tuple
 
 from windlass.errors import NotOffered
 
+ONE_ONLY = {"node_count": "Use node_count=1.", "process_count_per_node": "Use process_count_per_node=1."}
+"""Parameters of any job that may be 1 and no more yet."""
+
 
 def not_offered(what: str, instead: str = "") -> NotOffered:
     """The error that says ``what`` is not offered yet; ``instead`` is a sentence on what to do."""
@@ -39,21 +42,21 @@ class AbsentMethod:
     """A method of v1 that is not offered: calling it raises NotOffered, with the sentence given here."""
 
     def __init__(self, instead: str = "") -> None:
-        self._instead = instead
+        self.instead = instead
         self._name = "this method"
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = "%s.%s" % (owner.__name__, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise not_offered("%s()" % self._name, self._instead)
+        raise not_offered("%s()" % self._name, self.instead)
 
 
 class AbsentProperty:
     """A property of v1 that is not offered: reading or setting it raises NotOffered."""
 
     def __init__(self, instead: str = "") -> None:
-        self._instead = instead
+        self.instead = instead
         self._name = "this property"
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -62,7 +65,26 @@ class AbsentProperty:
     def __get__(self, instance: Optional[object], owner: Optional[type] = None) -> Any:
         if instance is None:
             return self
-        raise not_offered(self._name, self._instead)
+        raise not_offered(self._name, self.instead)
 
     def __set__(self, instance: object, value: Any) -> None:
-        raise not_offered(self._name, self._instead)
+        raise not_offered(self._name, self.instead)
+
+
+class OnlyDefault:
+    """An attribute of v1 that keeps its default: setting it to anything else raises NotOffered."""
+
+    def __init__(self, value: Any = None, instead: str = "") -> None:
+        self.value = value
+        self.instead = instead
+        self._name = "this attribute"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = "%s.%s" % (owner.__name__, name)
+
+    def __get__(self, instance: Optional[object], owner: Optional[type] = None) -> Any:
+        return self if instance is None else self.value
+
+    def __set__(self, instance: object, value: Any) -> None:
+        if value != self.value:
+            raise not_offered("%s=%s" % (self._name, _short(value)), self.instead)

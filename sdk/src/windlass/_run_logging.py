@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from windlass._metrics_log import MetricsLog, plain_cells, plain_columns
-from windlass._not_offered import AbsentMethod, refuse_options
 from windlass.errors import RunEnvironmentException, ServiceUnavailable, UserErrorException
 
 if TYPE_CHECKING:
+    from windlass._artifact_metrics import Chart
     from windlass._transport.client import Client
+    from windlass.experiment import Experiment
 
 _FLUSH_TIMEOUT_S = 300
-_AS_FILE = "Save it under ./outputs, which is kept with the run."
 
 
 class RunLogging:
     """Metrics of a run. Logging works in the run's own script only; it never waits for the network or the disk."""
 
     _metrics: "Optional[MetricsLog]" = None
+    _over: "Optional[str]" = None
+    """The status this process ended the run with."""
     _id: str
 
     @property
     def _client(self) -> "Client":
+        raise NotImplementedError
+
+    @property
+    def experiment(self) -> "Experiment":
+        """See ``Run.experiment``."""
         raise NotImplementedError
 
     def log(self, name: str, value: Any, description: str = "", step: "Optional[int]" = None) -> None:
@@ -40,7 +47,7 @@ class RunLogging:
         """
         metrics = self._metrics
         if metrics is None:
-            raise _elsewhere(self._id, "log")
+            raise self._elsewhere("log")
         metrics.scalar(name, value, description, step)
 
     def log_list(self, name: str, value: Any, description: str = "") -> None:
@@ -76,6 +83,8 @@ class RunLogging:
         deadline, acked, pause_s = time.monotonic() + timeout_seconds, 0, 0.05
         while True:
             left = deadline - time.monotonic()
+            if self._ended_outside():
+                return
             if left <= 0:
                 raise ServiceUnavailable(
                     "After %g s the history of %s has %d of the %d bytes logged. They are on disk and follow later."
@@ -91,40 +100,127 @@ class RunLogging:
             time.sleep(min(pause_s, left))  # the server waits itself; this spares one that gave up or is not there
             pause_s = min(1.0, pause_s * 2)
 
+    def _ended_outside(self) -> bool:
+        """True when somebody else ended the run: then what is not in its history by now has no place there."""
+        return False
+
     def get_metrics(
         self, name: "Optional[str]" = None, recursive: bool = False, run_type: "Optional[str]" = None,
         populate: bool = False,
     ) -> "Dict[str, Any]":  # fmt: skip
-        """What was logged: name to value, list of values, or dictionary of columns.
+        """What was logged: name to value, list of values, or dictionary of columns; of a file, its address.
 
         Args:
             name: Only this metric.
-            recursive: Not offered: no run has children yet.
-            run_type: Not offered.
-            populate: Not offered.
+            recursive: With what the run's children logged, and theirs: values of one name are joined.
+            run_type: With ``recursive``: only of children of this type (``azureml.scriptrun``).
+            populate: The documents of charts (``log_confusion_matrix`` and its kin) instead of their addresses.
         """
-        from windlass._metrics import metrics_from_wire
+        from windlass._metrics import merged, values_of
+        from windlass._run_children import descendants
+        from windlass.run import Fits
+
+        self.flush()
+        found: "Dict[str, List[Any]]" = {}
+        below: "List[str]" = []
+        if recursive:
+            fits = Fits(run_type)
+            below = [record.id for record in descendants(self.experiment, self._id, True) if fits(record)]
+        for run_id in [self._id] + below[::-1]:
+            for key, about in self._series(run_id, name).items():
+                values = values_of(about)
+                if populate:
+                    values = [self._populated(run_id, value) for value in values]
+                found.setdefault(key, []).extend(values)
+        return {key: merged(values) for key, values in found.items()}
+
+    def _series(self, run_id: str, name: "Optional[str]") -> "Dict[str, Any]":
         from windlass._transport.client import quote
 
-        refuse_options("Run.get_metrics", {
-            "recursive": (recursive, False, "No run has children yet."),
-            "run_type": (run_type, None, "All runs are script runs."),
-            "populate": (populate, False, "Values are kept in the history itself."),
-        })  # fmt: skip
-        self.flush()
-        answer = self._client.get("/v1/runs/%s/metrics" % quote(self._id), name=name)
-        return metrics_from_wire(answer["metrics"])
+        return dict(self._client.get("/v1/runs/%s/metrics" % quote(run_id), name=name)["metrics"])
+
+    def _populated(self, run_id: str, value: Any) -> Any:
+        """The document that ``value`` is the address of; any other value as it is."""
+        import json
+
+        from windlass._artifact_metrics import artifact_name
+        from windlass._transport.client import quote
+
+        name = artifact_name(run_id, value)
+        if name is None or not name.endswith(".json"):
+            return value
+        answer = self._client.open("GET", quote("/v1/runs/%s/files/%s" % (run_id, name)))
+        return json.loads(answer.read().decode())
+
+    def log_image(self, name: str, path: "Optional[str]" = None, plot: Any = None, description: str = "") -> None:
+        """Keep an image with the run and log its address.
+
+        Args:
+            name: The metric.
+            path: An image file; or
+            plot: A matplotlib figure, or ``matplotlib.pyplot`` itself.
+            description: Shown beside it.
+
+        Raises:
+            UserErrorException: none or both are given, or it is no image.
+        """
+        from windlass._artifact_metrics import image_bytes
+
+        content, suffix = image_bytes(name, path, plot)
+        self._log_file("log_image", name, content, suffix, "image", description)
+
+    def log_confusion_matrix(self, name: str, value: Any, description: str = "") -> None:
+        """Log a confusion matrix: v1's document (``class_labels``, ``matrix``) as a dictionary or JSON text."""
+        from windlass._artifact_metrics import CONFUSION_MATRIX
+
+        self._log_chart(CONFUSION_MATRIX, name, value, description)
+
+    def log_accuracy_table(self, name: str, value: Any, description: str = "") -> None:
+        """Log v1's accuracy table: tables by probability and by percentile, as a dictionary or JSON text."""
+        from windlass._artifact_metrics import ACCURACY_TABLE
+
+        self._log_chart(ACCURACY_TABLE, name, value, description)
+
+    def log_residuals(self, name: str, value: Any, description: str = "") -> None:
+        """Log residuals as a histogram: v1's document (``bin_edges``, ``bin_counts``) as a dictionary or JSON text."""
+        from windlass._artifact_metrics import RESIDUALS
+
+        self._log_chart(RESIDUALS, name, value, description)
+
+    def log_predictions(self, name: str, value: Any, description: str = "") -> None:
+        """Log predictions by bins of the true value: v1's document as a dictionary or JSON text."""
+        from windlass._artifact_metrics import PREDICTIONS
+
+        self._log_chart(PREDICTIONS, name, value, description)
+
+    def _log_chart(self, chart: "Chart", name: str, value: Any, description: str) -> None:
+        from windlass._artifact_metrics import chart_bytes
+
+        content = chart_bytes(chart, name, value)
+        self._log_file("log_" + chart.schema, name, content, ".json", chart.schema, description)
+
+    def _log_file(self, method: str, name: str, content: bytes, suffix: str, kind: str, description: str) -> None:
+        from windlass._artifact_metrics import address
+
+        metrics = self._log(method)
+        kept = metrics.keep_file(name, content, suffix)
+        if kept is not None:
+            metrics.composite(name, kind, address(self._id, kept), description or "")
 
     def _log(self, method: str) -> MetricsLog:
         if self._metrics is None:
-            raise _elsewhere(self._id, method)
+            raise self._elsewhere(method)
         return self._metrics
 
-    log_accuracy_table = AbsentMethod("Use log_table.")
-    log_confusion_matrix = AbsentMethod("Use log_table.")
-    log_image = AbsentMethod(_AS_FILE)
-    log_predictions = AbsentMethod("Use log_table.")
-    log_residuals = AbsentMethod("Use log_table.")
+    def _elsewhere(self, method: str) -> RunEnvironmentException:
+        if self._over is not None:
+            return RunEnvironmentException(
+                "run.%s came after the run %s was ended (%s). Log before complete()." % (method, self._id, self._over)
+            )
+        return RunEnvironmentException(
+            "run.%s works in the script of the run itself, through Run.get_context(), or in the process that began it; "
+            "this process is not part of %s." % (method, self._id)
+        )
 
 
 def flush_once(client: "Client", run_id: str, spool: str, offset: int, timeout_s: float) -> int:
@@ -139,10 +235,3 @@ def flush_once(client: "Client", run_id: str, spool: str, offset: int, timeout_s
         timeout_s=max(1.0, timeout_s),
     )  # fmt: skip
     return int(json.loads(answer.read().decode())["acked"])
-
-
-def _elsewhere(run_id: str, method: str) -> RunEnvironmentException:
-    return RunEnvironmentException(
-        "run.%s works in the script of the run itself, through Run.get_context(); this process is not part of %s."
-        % (method, run_id)
-    )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from windlass import _snapshot
 from windlass._git import GitState
 from windlass._job import Job
-from windlass._not_offered import not_offered
+from windlass._not_offered import ONE_ONLY, not_offered
 from windlass.conda_dependencies import package_name
 from windlass.errors import (
     AzureMLException,
@@ -21,6 +23,7 @@ from windlass.errors import (
     did_you_mean,
 )
 from windlass.specs._codec import to_wire
+from windlass.specs.frameworks import FRAMEWORKS
 from windlass.specs.run import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -36,19 +39,26 @@ class Prepared(NamedTuple):
     listing: _snapshot.Listing
 
 
-def submit(client: Client, experiment: str, job: Job, tags: "Mapping[str, str]") -> RunRecord:
-    """The record of a new run of ``job``.
+def submit(
+    client: Client, experiment: str, job: Job, tags: "Mapping[str, str]", parent_id: "Optional[str]" = None
+) -> RunRecord:
+    """The record of a new run of ``job``, a child of ``parent_id`` when that is given.
 
     Raises:
         UserErrorException, ComputeTargetException, SnapshotException, ExperimentExecutionException: see ``check_*``.
     """
     request_id = str(uuid.uuid4())
     try:
-        return send(client, prepare(client, experiment, job, tags), request_id)
+        return send(client, _child_of(parent_id, prepare(client, experiment, job, tags)), request_id)
     except AzureMLException as problem:
         if problem.error_code != "snapshot_not_stored":
             raise
-    return send(client, prepare(client, experiment, job, tags), request_id)  # the server was killed in between
+    again = prepare(client, experiment, job, tags)  # the server was killed in between
+    return send(client, _child_of(parent_id, again), request_id)
+
+
+def _child_of(parent_id: "Optional[str]", prepared: Prepared) -> Prepared:
+    return prepared._replace(spec=replace(prepared.spec, parent_id=parent_id))
 
 
 def prepare(
@@ -56,12 +66,14 @@ def prepare(
 ) -> Prepared:
     """Check ``job`` and send its source folder; what remains is ``send`` (or ``plan``). Raises as ``submit`` does."""
     root = check_source(job.source_directory)
-    script = check_script(root, job)
+    script = "" if job.command else check_script(root, job)
     git = GitState(root)  # runs beside what follows
     try:
+        job = with_cluster(client, job)
         check_counts(client, job)
         listing = _snapshot.list_files(root)
-        check_listed(script, job, listing)
+        if script:
+            check_listed(script, job, listing)
         check_shadowing(job, listing.files)
         snapshot_id = _snapshot.take(client, listing.files)
         git_facts = git.read()
@@ -72,7 +84,8 @@ def prepare(
         environment=job.environment, environment_variables=job.environment_variables, node_count=job.node_count,
         process_count_per_node=job.process_count_per_node, max_run_duration_s=job.max_run_duration_s,
         framework=job.framework, communicator=job.communicator, display_name=display_name, tags=tags,
-        source_directory=root, git=git_facts, submitted_by=_user(),
+        source_directory=root, git=git_facts, submitted_by=_user(), data=job.data,
+        command=job.command, shell=job.shell, definition=job.definition,
     )  # fmt: skip
     return Prepared(spec, listing)
 
@@ -138,6 +151,25 @@ def check_script(root: str, job: Job) -> str:
     return relative.replace(os.sep, "/")
 
 
+def with_cluster(client: Client, job: Job) -> Job:
+    """``job`` with a target: runs that name a ``vm_size`` and no target share one cluster per size and priority."""
+    if job.vm_size is None:
+        return job
+    from windlass.compute import AmlCompute
+    from windlass.specs.cluster import ClusterSpec
+
+    known = {c["spec"]["name"]: c["spec"] for c in client.get("/v1/computes")["computes"]}
+    name = re.sub(r"[^A-Za-z0-9]+", "-", "run-%s" % job.vm_size).strip("-").lower()[:60]
+    priority = job.vm_priority or "dedicated"
+    AmlCompute.provisioning_configuration(vm_size=job.vm_size, vm_priority=priority).validate_configuration()
+    if priority != "dedicated":
+        name += "-lp"
+    if name not in known or int(known[name]["max_nodes"]) < job.node_count:
+        spec = ClusterSpec(name=name, vm_size=job.vm_size, vm_priority=priority, max_nodes=max(4, job.node_count))
+        client.put("/v1/computes/%s" % name, to_wire(spec))
+    return replace(job, target=name)
+
+
 def check_counts(client: Client, job: Job) -> None:
     """Check the compute target and the counts.
 
@@ -154,7 +186,7 @@ def check_counts(client: Client, job: Job) -> None:
         )
     for argument, value in (("node_count", job.node_count), ("process_count_per_node", job.process_count_per_node)):
         if value > 1:
-            raise not_offered("Distributed training (%s=%d)" % (argument, value), "Use %s=1." % argument)
+            raise not_offered("Distributed training (%s=%d)" % (argument, value), ONE_ONLY[argument])
 
 
 def check_listed(script: str, job: Job, listing: "_snapshot.Listing") -> None:
@@ -176,6 +208,9 @@ def check_shadowing(job: Job, files: "Sequence[_snapshot.SourceFile]") -> None:
     """Raise UserErrorException when a file beside the script would be imported instead of a package asked for."""
     wanted = job.environment.pip_packages + job.environment.conda_packages
     modules = {package_name(package).replace("-", "_"): package for package in wanted}
+    framework = FRAMEWORKS.get(job.environment.framework or "")
+    if framework is not None:
+        modules[framework.module or framework.package] = framework.package
     folder = os.path.dirname(job.script.replace(os.sep, "/"))
     for file in files:
         base, _, name = file.path.rpartition("/")

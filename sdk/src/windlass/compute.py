@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
 
 from windlass._compute_status import (
@@ -12,9 +13,10 @@ from windlass._compute_status import (
     ScaleSettings,
     status_from_wire,
 )
-from windlass._not_offered import AbsentMethod, refuse_options
+from windlass._details import iso_time, unix_time
+from windlass._not_offered import AbsentMethod, OnlyDefault, refuse_options
 from windlass._transport.client import quote
-from windlass.errors import ComputeTargetException, did_you_mean
+from windlass.errors import ComputeTargetException, UserErrorException, did_you_mean
 from windlass.specs import vm_sizes
 from windlass.specs._codec import to_wire
 from windlass.specs.cluster import ClusterSpec
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z|[A-Za-z]\Z")
 _PRIORITIES = ("dedicated", "lowpriority")
+_AZURE_SIZES = ("STANDARD_", "BASIC_")
+_POLL_S = 1.0
 _AZURE_ONLY = "It is about Azure resources; leave it out."
 _ACTIVE = ("NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Running", "Finalizing", "CancelRequested",
            "NotResponding")  # fmt: skip
@@ -53,6 +57,18 @@ class ComputeTargetProvisioningConfiguration:
 
 class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration):
     """What a new cluster is asked to be; see ``AmlCompute.provisioning_configuration``."""
+
+    admin_username = OnlyDefault(None, _AZURE_ONLY)
+    admin_user_password = OnlyDefault(None, _AZURE_ONLY)
+    admin_user_ssh_key = OnlyDefault(None, _AZURE_ONLY)
+    vnet_resourcegroup_name = OnlyDefault(None, _AZURE_ONLY)
+    vnet_name = OnlyDefault(None, _AZURE_ONLY)
+    subnet_name = OnlyDefault(None, _AZURE_ONLY)
+    identity_type = OnlyDefault(None, _AZURE_ONLY)
+    identity_id = OnlyDefault(None, _AZURE_ONLY)
+    compute_location = OnlyDefault(None, _AZURE_ONLY)
+    enable_node_public_ip = OnlyDefault(True, _AZURE_ONLY)
+    remote_login_port_public_access = OnlyDefault("NotSpecified", _AZURE_ONLY)
 
     def __init__(
         self, vm_size: str = "", vm_priority: str = "dedicated", min_nodes: int = 0, max_nodes: "Optional[int]" = None,
@@ -89,11 +105,15 @@ class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration
         self.validate_configuration()
 
     def validate_configuration(self) -> None:
-        """Raise ComputeTargetException when a value is wrong; the message names it and what is allowed."""
-        if self.vm_size and vm_sizes.find(self.vm_size) is None:
+        """Raise ComputeTargetException when a value is wrong; the message names it and what is allowed.
+
+        A size that is not named as Azure's are may be one of the workspace's own: ``ComputeTarget.create`` knows.
+        """
+        size = self.vm_size
+        if size and (not isinstance(size, str) or (_is_azures(size) and vm_sizes.find(size) is None)):
             raise ComputeTargetException(
                 "vm_size=%r is not a size Windlass knows.%s AmlCompute.supported_vmsizes(ws) lists all."
-                % (self.vm_size, did_you_mean(self.vm_size, [size.name for size in vm_sizes.SIZES]))
+                % (size, did_you_mean(str(size), [known.name for known in vm_sizes.SIZES]))
             )
         if str(self.vm_priority).lower() not in _PRIORITIES:
             raise ComputeTargetException(
@@ -103,9 +123,8 @@ class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration
         _check_scale(scale.minimum_node_count, scale.maximum_node_count, scale.idle_seconds_before_scaledown)
 
     def _spec(self, name: str) -> ClusterSpec:
-        known = vm_sizes.find(self.vm_size) if self.vm_size else None
         return ClusterSpec(
-            name=name, vm_size=known.name if known else None, vm_priority=str(self.vm_priority).lower(),
+            name=name, vm_size=(self.vm_size or "").upper() or None, vm_priority=str(self.vm_priority).lower(),
             min_nodes=self.scale_settings.minimum_node_count, max_nodes=self.scale_settings.maximum_node_count,
             idle_seconds_before_scaledown=self.scale_settings.idle_seconds_before_scaledown,
             description=self.description, tags=dict(self.tags or {}),
@@ -140,6 +159,8 @@ class ComputeTarget:
         self.workspace = workspace
         self._data = data
         self._spec = ClusterSpec.from_wire(data["spec"])
+        self.created_on = iso_time(data.get("created") or None)
+        self.modified_on = iso_time(data.get("modified") or None)
 
     @staticmethod
     def create(
@@ -204,6 +225,21 @@ class ComputeTarget:
         """v1's errors; there are none."""
         return None
 
+    @property
+    def cluster_resource_id(self) -> None:
+        """v1's Azure resource; there is none."""
+        return None
+
+    @property
+    def cluster_location(self) -> str:
+        """Where it is: this machine."""
+        return self.location
+
+    @property
+    def is_attached(self) -> bool:
+        """v1's: True for a target made elsewhere."""
+        return False
+
     def refresh_state(self) -> None:
         """Read it afresh from the server."""
         self._begin(self.workspace, self.workspace._client.get("/v1/computes/%s" % quote(self.name)))
@@ -212,9 +248,26 @@ class ComputeTarget:
         """Remove it.
 
         Raises:
-            UserErrorException: runs hold it or wait for it.
+            ComputeTargetException: runs hold it or wait for it.
         """
-        self.workspace._client.delete("/v1/computes/%s" % quote(self.name))
+        try:
+            self.workspace._client.delete("/v1/computes/%s" % quote(self.name))
+        except UserErrorException as e:
+            raise ComputeTargetException(e.message, error_code=e.error_code) from e
+
+    @staticmethod
+    def deserialize(workspace: "Workspace", object_dict: "Mapping[str, Any]") -> "AmlCompute":
+        """The target that ``serialize`` made ``object_dict`` from, as it was then; ``refresh_state`` reads it afresh.
+
+        Raises:
+            ComputeTargetException: ``object_dict`` is nothing that ``serialize`` makes.
+        """
+        try:
+            return ComputeTarget._of(workspace, _wire_of(object_dict))
+        except (KeyError, TypeError, AttributeError) as e:
+            raise ComputeTargetException(
+                "object_dict=%r: give what compute_target.serialize() returned (%r is missing)." % (object_dict, e)
+            ) from e
 
     def get_status(self) -> AmlComputeStatus:
         """The state now."""
@@ -234,12 +287,16 @@ class ComputeTarget:
         )  # fmt: skip
 
     attach = AbsentMethod("Make a cluster: ComputeTarget.create(ws, name, AmlCompute.provisioning_configuration()).")
-    deserialize = AbsentMethod("Use ComputeTarget(workspace, name).")
     detach = AbsentMethod("Use delete().")
 
 
 class AmlCompute(ComputeTarget):
     """A cluster of equal nodes. On this machine nodes are slots: there are always ``max_nodes`` of them."""
+
+    admin_username = admin_user_password = admin_user_ssh_key = None
+    vnet_resourcegroup_name = vnet_name = subnet_name = None
+    identity_type = identity_id = None
+    remote_login_port_public_access = "NotSpecified"
 
     @staticmethod
     def provisioning_configuration(
@@ -275,30 +332,52 @@ class AmlCompute(ComputeTarget):
         self, show_output: bool = False, min_node_count: "Optional[int]" = None, timeout_in_minutes: float = 25,
         is_delete_operation: bool = False,
     ) -> None:  # fmt: skip
-        """Return when the cluster is ready; its slots are there as soon as it is made.
+        """Return when the cluster is ready, or gone.
 
         Args:
             show_output: Print v1's progress.
-            min_node_count: Nodes that must be there.
-            timeout_in_minutes: Longest wait; nothing here waits.
-            is_delete_operation: v1's own; a delete is over when it returns.
+            min_node_count: Nodes that must be there; None is the cluster's own ``min_nodes``.
+            timeout_in_minutes: Longest wait.
+            is_delete_operation: Wait until it is gone instead.
 
         Raises:
-            ComputeTargetException: ``min_node_count`` is more than the cluster may have.
+            ComputeTargetException: ``min_node_count`` is more than the cluster may have, or the time is over.
         """
-        if not is_delete_operation:
-            self.refresh_state()
-        most = self._spec.max_nodes
-        if min_node_count is not None and min_node_count > most:
+        wanted = self._spec.min_nodes if min_node_count is None else min_node_count
+        if not is_delete_operation and wanted > self._spec.max_nodes:
             raise ComputeTargetException(
-                "min_node_count=%d is more than %r may have (max_nodes=%d)." % (min_node_count, self.name, most)
+                "min_node_count=%d is more than %r may have (max_nodes=%d)." % (wanted, self.name, self._spec.max_nodes)
             )
         if show_output:
-            lines = ["Deleting" if is_delete_operation else "Creating", "Succeeded",
-                     "AmlCompute wait for completion finished", ""]  # fmt: skip
+            sys.stdout.write("Deleting\n" if is_delete_operation else "Creating\n")
+        deadline = time.monotonic() + 60.0 * timeout_in_minutes
+        while not (self._is_gone() if is_delete_operation else self._has_nodes(wanted)):
+            if time.monotonic() > deadline:
+                raise ComputeTargetException(
+                    "After %g minutes %r %s." % (timeout_in_minutes, self.name, "is still there" if is_delete_operation
+                    else "has %d of %d nodes" % (self.status.current_node_count, wanted))
+                )  # fmt: skip
+            time.sleep(_POLL_S)
+        if show_output:
+            lines = ["Succeeded", "AmlCompute wait for completion finished", ""]
             if not is_delete_operation:
                 lines.append("Minimum number of nodes requested have been provisioned")
             sys.stdout.write("\n".join(lines) + "\n")
+
+    def _has_nodes(self, wanted: int) -> bool:
+        self.refresh_state()
+        return self.status.current_node_count >= wanted
+
+    def _is_gone(self) -> bool:
+        try:
+            self.refresh_state()
+        except ComputeTargetException:
+            return True
+        return False
+
+    def get(self) -> "AmlCompute":
+        """The same target, read afresh."""
+        return AmlCompute(self.workspace, self.name)
 
     def get_status(self) -> AmlComputeStatus:
         """The state now; ``serialize()`` makes a dictionary of it."""
@@ -351,7 +430,9 @@ class AmlCompute(ComputeTarget):
         from windlass.run import list_records
 
         for one in [status] if status else _ACTIVE:
-            for record in list_records(self.workspace._client, None, type, tags, properties, one):
+            for record in list_records(
+                self.workspace._client, None, type, tags, properties, one, include_children=True
+            ):
                 if record.spec.target == self.name and not record.status.final:
                     yield record
 
@@ -374,33 +455,96 @@ class AmlCompute(ComputeTarget):
 
     def serialize(self) -> "Dict[str, Any]":
         """What is known of it, under v1's keys."""
-        scale = self.scale_settings.serialize()
         return {
             "id": self.id, "name": self.name, "location": self.location, "tags": self.tags, "type": self.type,
+            "identity": {"type": None, "userAssignedIdentities": None},
             "properties": {
                 "description": self.description, "computeType": "AmlCompute", "computeLocation": self.location,
-                "provisioningState": "Succeeded", "provisioningErrors": None, "resourceId": None,
-                "properties": {"vmSize": self.vm_size, "vmPriority": self.vm_priority, "scaleSettings": scale},
+                "provisioningState": self.provisioning_state, "provisioningErrors": None, "resourceId": None,
+                "properties": {
+                    "vmSize": self.vm_size, "vmPriority": self.vm_priority,
+                    "scaleSettings": self.scale_settings.serialize(),
+                    "userAccountCredentials": {
+                        "adminUserName": None, "adminUserPassword": None, "adminUserSshPublicKey": None,
+                    },
+                    "subnet": {"id": None}, "remoteLoginPortPublicAccess": self.remote_login_port_public_access,
+                },
                 "status": self.status.serialize(),
             },
         }  # fmt: skip
 
     @staticmethod
     def supported_vmsizes(workspace: "Workspace", location: "Optional[str]" = None) -> "List[Dict[str, Any]]":
-        """The sizes ``vm_size`` may name."""
+        """The sizes ``vm_size`` may name: the workspace's own, then Azure's. Temporary disks are not known."""
         refuse_options("AmlCompute.supported_vmsizes", {"location": (location, None, _AZURE_ONLY)})
         return [
-            {"name": size.name, "vCPUs": size.vcpus, "gpus": size.gpus, "gpuName": size.gpu_name,
-             "memoryGB": size.memory_gb}
-            for size in vm_sizes.SIZES
+            {"name": size["name"], "vCPUs": size["vcpus"], "memoryGB": size["memory_gb"], "gpus": size["gpus"],
+             "gpuName": size["gpu_name"], "maxResourceVolumeMB": None}
+            for size in workspace._client.get("/v1/vm-sizes")["sizes"]
         ]  # fmt: skip
 
+    @staticmethod
+    def define_size(
+        workspace: "Workspace", name: str, vcpus: int, memory_gb: float, gpus: int = 0, gpu: "Optional[str]" = None
+    ) -> "Dict[str, Any]":  # fmt: skip
+        """A size of your own for ``vm_size``; returns what is kept. Windlass's own, not v1's.
+
+        On this machine a size says how many GPUs a run is handed; its cores and memory are shown.
+
+        Args:
+            workspace: Where it is kept.
+            name: Not one that begins as Azure's do (``STANDARD_``, ``BASIC_``); kept in upper case.
+            vcpus: Cores of a node.
+            memory_gb: Memory of a node.
+            gpus: GPUs of a node.
+            gpu: What kind they are, such as ``RTX4090``.
+
+        Raises:
+            ComputeTargetException: a value is wrong, or a compute target has another size of that name.
+        """
+        asked = {"vcpus": vcpus, "memory_gb": memory_gb, "gpus": gpus, "gpu_name": gpu}
+        try:
+            return dict(workspace._client.put("/v1/vm-sizes/%s" % quote(str(name)), asked))
+        except UserErrorException as e:
+            raise ComputeTargetException(e.message, error_code=e.error_code) from e
+
+    admin_username = OnlyDefault(None, _AZURE_ONLY)
+    admin_user_password = OnlyDefault(None, _AZURE_ONLY)
+    admin_user_ssh_key = OnlyDefault(None, _AZURE_ONLY)
+    vnet_resourcegroup_name = OnlyDefault(None, _AZURE_ONLY)
+    vnet_name = OnlyDefault(None, _AZURE_ONLY)
+    subnet_name = OnlyDefault(None, _AZURE_ONLY)
+    identity_type = OnlyDefault(None, _AZURE_ONLY)
+    identity_id = OnlyDefault(None, _AZURE_ONLY)
     add_identity = AbsentMethod(_AZURE_ONLY)
-    get = AbsentMethod("Use refresh_state() and the attributes.")
     list_quotas = AbsentMethod(_AZURE_ONLY)
     list_usages = AbsentMethod(_AZURE_ONLY)
     remove_identity = AbsentMethod(_AZURE_ONLY)
     update_quotas = AbsentMethod(_AZURE_ONLY)
+
+
+def _is_azures(size: str) -> bool:
+    return size.upper().startswith(_AZURE_SIZES)
+
+
+def _wire_of(serialized: "Mapping[str, Any]") -> "Dict[str, Any]":
+    """A ``GET /v1/computes/NAME`` answer out of what ``serialize`` made of one."""
+    about, status = serialized["properties"], serialized["properties"]["status"]
+    scale = ScaleSettings.deserialize(about["properties"]["scaleSettings"])
+    counts = status["nodeStateCounts"]
+    return {
+        "spec": {
+            "name": serialized["name"], "vm_size": about["properties"]["vmSize"], "tags": dict(serialized["tags"]),
+            "vm_priority": about["properties"]["vmPriority"], "min_nodes": scale.minimum_node_count,
+            "max_nodes": scale.maximum_node_count, "description": about["description"],
+            "idle_seconds_before_scaledown": scale.idle_seconds_before_scaledown,
+        },
+        "created": unix_time(status["creationTime"]), "modified": unix_time(status["modifiedTime"]), "waiting": 0,
+        "capacity": {
+            "target": status["targetNodeCount"], "current": status["currentNodeCount"],
+            "idle": counts["idleNodeCount"], "busy": counts["runningNodeCount"],
+        },
+    }  # fmt: skip
 
 
 def _check_scale(min_nodes: Any, max_nodes: Any, idle_s: Any) -> None:

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Dict, Iterable, List, Optional
 
 from windlass._details import conda_dictionary
-from windlass._not_offered import AbsentMethod, AbsentProperty, not_offered, refuse_options
-from windlass.errors import UserErrorException
+from windlass._not_offered import AbsentMethod, not_offered
+from windlass.errors import UserErrorException, did_you_mean
 
 PYTHON_DEFAULT_VERSION: "Optional[str]" = None
-"""None takes the server's default interpreter."""
-_PUBLIC_CHANNELS = ("conda-forge", "anaconda", "defaults", "main")
+"""None: the newest Python in which all packages can be had."""
+CPU = "cpu"
+GPU = "gpu"
+DEFAULT_FILE = "conda_dependencies.yml"
+_PUBLIC_CHANNELS = ("conda-forge", "anaconda", "defaults", "main", "pytorch", "nvidia")
 _VERSION = re.compile(r"\d+(\.\d+){0,2}\Z")
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-_INDEX = "Set UV_INDEX_URL or PIP_INDEX_URL where the workspace server runs."
-_FILES = "List the packages in pip_packages and conda_packages."
+_OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--no-index")
 
 
 class CondaDependencies:
     """Packages from conda and pip, and the Python version.
 
     Args:
-        conda_dependencies_file_path: Not offered yet.
+        conda_dependencies_file_path: A conda environment file to start from.
+
+    Raises:
+        UserErrorException: the file cannot be read or holds what no environment can have.
     """
 
     DEFAULT_NUMBER_OF_CONDA_PACKAGES = 0
     DEFAULT_NUMBER_OF_PIP_PACKAGES = 0
 
     def __init__(self, conda_dependencies_file_path: "Optional[str]" = None) -> None:
-        refuse_options(
-            "CondaDependencies", {"conda_dependencies_file_path": (conda_dependencies_file_path, None, _FILES)}
-        )
         self._python_version = PYTHON_DEFAULT_VERSION
         self._conda: "List[str]" = []
         self._pip: "List[str]" = []
+        self._options: "List[str]" = []
+        self._channels: "List[str]" = []
+        if conda_dependencies_file_path is not None:
+            from windlass._conda_file import read_conda_file
+
+            self._fill(*read_conda_file(conda_dependencies_file_path))
 
     @staticmethod
     def create(
@@ -47,25 +56,52 @@ class CondaDependencies:
         Raises:
             UserErrorException: a package or the version is not text of the right form.
         """
-        refuse_options("CondaDependencies.create", {"pip_indexurl": (pip_indexurl, None, _INDEX)})
         made = CondaDependencies()
-        conda, pip = package_list("conda_packages", conda_packages), package_list("pip_packages", pip_packages)
-        for package in conda:
-            made.add_conda_package(package)
-        for package in pip:
-            made.add_pip_package(package)
-        # A project named twice in one list is the resolver's to judge: taking one of the two would hide a conflict.
-        made._conda = [p for p in dict.fromkeys(conda) if package_name(p) != "python"]
-        made._pip = list(dict.fromkeys(pip))
+        made._fill([], package_list("conda_packages", conda_packages), package_list("pip_packages", pip_packages))
+        if pip_indexurl is not None:
+            made.set_pip_index_url(pip_indexurl)
         if python_version is not None:
             made.set_python_version(python_version)
         return made
+
+    def _fill(self, channels: "List[str]", conda: "List[str]", pip: "List[str]") -> None:
+        for channel in channels:
+            self.add_channel(channel)
+        self._add(conda, pip)
+
+    def _add(self, conda: "List[str]", pip: "List[str]") -> None:
+        """Add lists as they are: a project named twice in one list is the resolver's to judge, not ours to mend."""
+        conda_before, pip_before = self._conda, self._pip
+        for package in conda:
+            self.add_conda_package(package)
+        for package in pip:
+            if package.lstrip().startswith("-"):
+                self.set_pip_option(package)
+            else:
+                self.add_pip_package(package)
+        conda_new = [p for p in dict.fromkeys(conda) if package_name(p) != "python"]
+        pip_new = [p for p in dict.fromkeys(pip) if not p.lstrip().startswith("-")]
+        self._conda = _replaced(conda_before, conda_new)
+        self._pip = _replaced(pip_before, pip_new)
+
+    @staticmethod
+    def _from_dictionary(data: Any, where: str) -> "CondaDependencies":
+        """Dependencies of a conda environment file that was read already."""
+        from windlass._conda_file import parts
+
+        made = CondaDependencies()
+        made._fill(*parts(data, where))
+        return made
+
+    def _pip_lines(self) -> "List[str]":
+        """Index options and requirements, as they go over the wire."""
+        return self._options + self._pip
 
     def add_pip_package(self, pip_package: str) -> None:
         """Add a requirement in pip's syntax; one of the same project is replaced."""
         _checked("pip_package", pip_package)
         if pip_package.lstrip().startswith("-"):
-            raise not_offered("The pip option %r among the packages" % pip_package, _INDEX)
+            raise UserErrorException("%r is an option of pip, no package; use set_pip_option()." % pip_package)
         self._pip = [known for known in self._pip if package_name(known) != package_name(pip_package)] + [pip_package]
 
     def add_conda_package(self, conda_package: str) -> None:
@@ -108,7 +144,76 @@ class CondaDependencies:
             NotOffered: the channel is another one.
         """
         if channel not in _PUBLIC_CHANNELS:
-            raise not_offered("The conda channel %r" % channel, "Offered are: %s." % ", ".join(_PUBLIC_CHANNELS))
+            near = did_you_mean(str(channel), _PUBLIC_CHANNELS).strip()
+            offered = "%s Offered are: %s." % (near, ", ".join(_PUBLIC_CHANNELS))
+            raise not_offered("The conda channel %r" % (channel,), offered.strip())
+        if channel not in self._channels:
+            self._channels.append(channel)
+
+    def remove_channel(self, channel: str) -> None:
+        """Take out the channel, if it is there."""
+        self._channels = [known for known in self._channels if known != channel]
+
+    def set_pip_index_url(self, index_url: str) -> None:
+        """Resolve the pip packages on this index instead of the server's. Credentials belong into ~/.netrc."""
+        self.set_pip_option("--index-url %s" % index_url)
+
+    def set_pip_option(self, pip_option: str) -> None:
+        """Add an option that says where packages come from; one of the same name is replaced.
+
+        Raises:
+            NotOffered: it is another option of pip.
+        """
+        _checked("pip_option", pip_option)
+        name = _option_name(pip_option)
+        if name not in _OPTIONS:
+            raise not_offered("The pip option %r" % pip_option, "Offered are: %s." % ", ".join(_OPTIONS))
+        if name != "--extra-index-url":
+            self.remove_pip_option(pip_option)
+        self._options.append(pip_option.strip())
+
+    def remove_pip_option(self, pip_option: str) -> None:
+        """Take out the option of that name, if it is there."""
+        name = _option_name(pip_option)
+        self._options = [known for known in self._options if _option_name(known) != name]
+
+    def set_pip_requirements(self, pip_requirements: "List[str]") -> None:
+        """Replace all pip packages."""
+        self._pip = list(dict.fromkeys(package_list("pip_requirements", pip_requirements)))
+
+    def add_tensorflow_pip_package(self, core_type: str = CPU, version: "Optional[str]" = None) -> None:
+        """Add TensorFlow's package for ``core_type`` (``cpu`` or ``gpu``)."""
+        self.add_pip_package(_tensorflow(core_type) + ("==%s" % version if version else ""))
+
+    def add_tensorflow_conda_package(self, core_type: str = CPU, version: "Optional[str]" = None) -> None:
+        """Add TensorFlow as a conda package for ``core_type`` (``cpu`` or ``gpu``)."""
+        self.add_conda_package(_tensorflow(core_type) + ("=%s" % version if version else ""))
+
+    @staticmethod
+    def merge_requirements(requirements: "Iterable[str]") -> "List[str]":
+        """``requirements`` with the clauses for one project in one line each."""
+        merged: "Dict[str, List[str]]" = {}
+        for requirement in requirements:
+            match = re.match(r"\s*([A-Za-z0-9._-]+(?:\[[^]]*\])?)\s*(.*?)\s*\Z", requirement)
+            head, clauses = (match.group(1), match.group(2)) if match else (requirement.strip(), "")
+            found = merged.setdefault(head, [])
+            if clauses and clauses not in found:
+                found.append(clauses)
+        return [head + ",".join(clauses) for head, clauses in merged.items()]
+
+    def get_default_number_of_packages(self) -> int:
+        """How many packages are there without being asked for: none."""
+        return 0
+
+    @property
+    def conda_channels(self) -> "Iterable[str]":
+        """Channels, in the order given."""
+        return tuple(self._channels)
+
+    @property
+    def pip_options(self) -> "Iterable[str]":
+        """Options that say where pip's packages come from."""
+        return tuple(self._options)
 
     @property
     def pip_packages(self) -> "Iterable[str]":
@@ -122,24 +227,30 @@ class CondaDependencies:
 
     def as_dict(self) -> "Dict[str, Any]":
         """The packages in the shape of a conda environment file."""
-        return conda_dictionary(self._python_version, self._conda, self._pip)
+        found = conda_dictionary(self._python_version, self._conda, self._pip_lines())
+        if self._channels:
+            found = {"name": found["name"], "channels": list(self._channels), "dependencies": found["dependencies"]}
+        return found
 
     def serialize_to_string(self) -> str:
         """The packages as the text of a conda environment file (YAML)."""
-        lines = ["name: project_environment", "dependencies:"]
-        for item in self.as_dict()["dependencies"]:
-            if isinstance(item, dict):
-                lines += ["- pip:"] + ["  - %s" % _yaml(package) for package in item["pip"]]
-            else:
-                lines.append("- %s" % _yaml(item))
-        return "\n".join(lines) + "\n"
+        from windlass import _yaml
+
+        return _yaml.dump(self.as_dict())
 
     def save(self, path: "Optional[str]" = None) -> str:
         """Write ``serialize_to_string()`` to ``path`` (default ``conda_dependencies.yml``); returns the path."""
-        target = path or "conda_dependencies.yml"
+        target = path or DEFAULT_FILE
         with open(target, "w", encoding="utf-8") as f:
             f.write(self.serialize_to_string())
         return target
+
+    def save_to_file(self, base_directory: str, conda_file_path: "Optional[str]" = None) -> str:
+        """Write the file to ``conda_file_path`` below ``base_directory``; returns that relative path."""
+        name = conda_file_path or DEFAULT_FILE
+        os.makedirs(os.path.dirname(os.path.join(base_directory, name)) or ".", exist_ok=True)
+        self.save(os.path.join(base_directory, name))
+        return name
 
     def __repr__(self) -> str:
         return "CondaDependencies(python_version=%r, conda_packages=%r, pip_packages=%r)" % (
@@ -147,19 +258,7 @@ class CondaDependencies:
         )  # fmt: skip
 
     add_cntk_package = AbsentMethod("CNTK needs a Python older than 3.7, which jobs cannot run on.")
-    add_tensorflow_conda_package = AbsentMethod("Use add_pip_package('tensorflow==...').")
-    add_tensorflow_pip_package = AbsentMethod("Use add_pip_package('tensorflow==...').")
-    conda_channels = AbsentProperty(_FILES)
-    get_default_number_of_packages = AbsentMethod("There are no packages by default.")
-    merge_requirements = AbsentMethod("Use add_pip_package for each.")
-    pip_options = AbsentProperty(_INDEX)
-    remove_channel = AbsentMethod(_FILES)
-    remove_pip_option = AbsentMethod(_INDEX)
-    save_to_file = AbsentMethod("Use save(path).")
-    sdk_origin_url = AbsentMethod(_INDEX)
-    set_pip_index_url = AbsentMethod(_INDEX)
-    set_pip_option = AbsentMethod(_INDEX)
-    set_pip_requirements = AbsentMethod("Use add_pip_package for each.")
+    sdk_origin_url = AbsentMethod("Windlass comes with the job; no index is needed for it.")
 
 
 def package_list(argument: str, packages: Any) -> "List[str]":
@@ -184,11 +283,24 @@ def package_name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else bare.strip()
 
 
+def _replaced(before: "List[str]", new: "List[str]") -> "List[str]":
+    """``before`` without the projects that ``new`` names, then ``new``."""
+    names = {package_name(package) for package in new}
+    return [package for package in before if package_name(package) not in names] + new
+
+
 def _checked(argument: str, package: Any) -> None:
     if not isinstance(package, str) or not package.strip() or "\n" in package:
         raise UserErrorException("%s has %r; each must be one package as text, such as 'numpy==1.26'." % (
             argument, package))  # fmt: skip
 
 
-def _yaml(text: str) -> str:
-    return text if re.match(r"[A-Za-z0-9][A-Za-z0-9._=<>!~-]*\Z", text) else "'%s'" % text.replace("'", "''")
+def _option_name(option: str) -> str:
+    name = option.strip().replace("=", " ").split(" ")[0]
+    return {"-i": "--index-url", "-f": "--find-links"}.get(name, name)
+
+
+def _tensorflow(core_type: str) -> str:
+    if core_type not in (CPU, GPU):
+        raise UserErrorException("core_type=%r must be %r or %r." % (core_type, CPU, GPU))
+    return "tensorflow" if core_type == CPU else "tensorflow-gpu"

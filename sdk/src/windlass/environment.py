@@ -5,52 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from windlass._not_offered import AbsentMethod, not_offered, refuse_unknown
+from windlass import _config_object
+from windlass._environment_sections import NO_CONTAINERS, DockerSection, PythonSection
+from windlass._not_offered import AbsentMethod, AbsentProperty, refuse_options, refuse_unknown
 from windlass.conda_dependencies import CondaDependencies
 from windlass.errors import UserErrorException
 from windlass.specs.environment import EnvironmentSpec
 
+if TYPE_CHECKING:
+    from windlass._environment_registry import ImageBuildDetails
+    from windlass.workspace import Workspace
+
 _DEFAULT_INTERPRETER = "python"
-_AZURE_IMAGE = "mcr.microsoft.com/azureml/"
-_USE_PACKAGES = "Name the packages in env.python.conda_dependencies."
-_IN_CODE = "Keep the Environment in your own code."
+_FILE = "azureml_environment.json"
+_CONDA_FILE = "conda_dependencies.yml"
 
 
-class PythonSection:
-    """The Python part of an environment: packages, or an interpreter of your own.
-
-    Attributes:
-        conda_dependencies: Packages to install.
-        user_managed_dependencies: True: take ``interpreter_path`` as it is and install nothing.
-        interpreter_path: Interpreter of a user-managed environment; ``python`` is the one that submits.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        refuse_unknown("PythonSection", kwargs)
-        self.conda_dependencies: "CondaDependencies" = CondaDependencies()
-        self.user_managed_dependencies = False
-        self.interpreter_path = _DEFAULT_INTERPRETER
-
-
-class DockerSection:
-    """The container part of an environment. Only v1's defaults, which are no request, are offered.
-
-    Attributes:
-        enabled: v1 turns it on by default; it asks for nothing by itself.
-        base_image: None or one of Microsoft's ``azureml`` images.
-        base_dockerfile: Only None.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        refuse_unknown("DockerSection", kwargs)
-        self.enabled = False
-        self.base_image: "Optional[str]" = None
-        self.base_dockerfile: "Optional[str]" = None
-
-
-class Environment:
+class Environment(_config_object.ConfigObject):
     """A named environment.
 
     Args:
@@ -66,11 +39,17 @@ class Environment:
         refuse_unknown("Environment", kwargs)
         if not isinstance(name, str) or not name:
             raise UserErrorException("Environment(name=%r): the name must be text." % (name,))
+        self._fill(name)
+
+    def _fill(self, name: "Optional[str]") -> None:
         self.name = name
         self.version: "Optional[str]" = None
         self.python = PythonSection()
         self.docker = DockerSection()
         self.environment_variables: "Dict[str, str]" = {}
+        self.inferencing_stack_version: "Optional[str]" = None
+        self.asset_id: "Optional[str]" = None
+        self._close()
 
     def clone(self, new_name: str) -> "Environment":
         """A copy under another name; changing one leaves the other alone."""
@@ -80,30 +59,169 @@ class Environment:
         made.name = new_name
         return made
 
+    @staticmethod
+    def from_conda_specification(name: str, file_path: str) -> "Environment":
+        """An environment of the packages in a conda environment file.
+
+        Raises:
+            UserErrorException: the file cannot be read.
+        """
+        made = Environment(name)
+        made.python.conda_dependencies = CondaDependencies(file_path)
+        return made
+
+    @staticmethod
+    def from_pip_requirements(name: str, file_path: str, pip_version: "Optional[str]" = None) -> "Environment":
+        """An environment of the packages in a requirements file. ``pip_version`` installs that pip as well.
+
+        Raises:
+            UserErrorException: the file cannot be read or holds other options of pip.
+        """
+        from windlass._requirements_file import read_requirements
+
+        packages = read_requirements(file_path) + (["pip==%s" % pip_version] if pip_version else [])
+        made = Environment(name)
+        made.python.conda_dependencies = CondaDependencies.create(pip_packages=packages)
+        return made
+
+    def save_to_directory(self, path: str, overwrite: bool = False) -> None:
+        """Write the environment as files into the folder ``path``.
+
+        Raises:
+            UserErrorException: there is something already and ``overwrite`` is False.
+        """
+        import json
+
+        if os.path.isdir(path) and os.listdir(path) and not overwrite:
+            raise UserErrorException("%s is not empty. Give another folder, or overwrite=True." % path)
+        os.makedirs(path, exist_ok=True)
+        definition = self._to_dictionary()
+        definition["python"].pop("condaDependencies")
+        with open(os.path.join(path, _FILE), "w", encoding="utf-8") as f:
+            json.dump(definition, f, indent=4)
+        (self.python.conda_dependencies or CondaDependencies()).save(os.path.join(path, _CONDA_FILE))
+
+    @staticmethod
+    def load_from_directory(path: str) -> "Environment":
+        """The environment that ``save_to_directory`` wrote.
+
+        Raises:
+            UserErrorException: there is none, or it cannot be read.
+        """
+        import json
+
+        file = os.path.join(path, _FILE)
+        try:
+            with open(file, encoding="utf-8") as f:
+                definition = json.load(f)
+        except (OSError, ValueError) as problem:
+            raise UserErrorException("No environment can be read from %s: %s." % (file, problem)) from problem
+        made = Environment._from_dictionary(definition, file)
+        conda = os.path.join(path, _CONDA_FILE)
+        if os.path.exists(conda):
+            made.python.conda_dependencies = CondaDependencies(conda)
+        return made
+
+    def _to_dictionary(self) -> "Dict[str, Any]":
+        """The whole environment in v1's shape; no credentials."""
+        found = _config_object.to_dictionary(self)
+        found["python"]["condaDependencies"] = (self.python.conda_dependencies or CondaDependencies()).as_dict()
+        found["docker"]["baseImageRegistry"].pop("password")
+        return found
+
+    @staticmethod
+    def _from_dictionary(data: Any, where: str) -> "Environment":
+        """The environment of ``_to_dictionary``; ``where`` names the source in messages."""
+        made = EnvironmentDefinition()
+        _fill_environment(made, data, where)
+        return made
+
+    def register(self, workspace: "Workspace") -> "Environment":
+        """Keep it in the workspace; returns it with its version, which counts up when the content changed."""
+        from windlass import _environment_registry
+
+        return _environment_registry.register(self, workspace)
+
+    @staticmethod
+    def get(
+        workspace: "Workspace", name: str, version: "Optional[str]" = None, label: "Optional[str]" = None
+    ) -> "Environment":
+        """A registered environment: of that version, of that label, or the newest.
+
+        Raises:
+            UserErrorException: there is none.
+        """
+        from windlass import _environment_registry
+
+        return _environment_registry.get(workspace, name, version, label)
+
+    @staticmethod
+    def list(workspace: "Workspace") -> "Dict[str, Environment]":
+        """The newest version of each registered environment by name."""
+        from windlass import _environment_registry
+
+        return _environment_registry.newest(workspace)
+
+    @staticmethod
+    def label(workspace: "Workspace", name: str, version: str, labels: Any) -> None:
+        """Put labels on a version of a registered environment; they leave the one they stood on."""
+        from windlass import _environment_registry
+
+        _environment_registry.label(workspace, name, version, labels)
+
+    def build(self, workspace: "Workspace", image_build_compute: "Optional[str]" = None) -> "ImageBuildDetails":
+        """Build it now; ``wait_for_completion`` of what is returned waits for it and shows the log.
+
+        Args:
+            workspace: Whose server builds it.
+            image_build_compute: Not offered: the server builds it.
+        """
+        from windlass import _environment_registry
+
+        refuse_options("Environment.build", {
+            "image_build_compute": (image_build_compute, None, "The server builds it; leave it out."),
+        })  # fmt: skip
+        return _environment_registry.build(self, workspace)
+
     def __repr__(self) -> str:
         return "Environment(name=%r, python=%r)" % (
             self.name, self.python.interpreter_path if self.python.user_managed_dependencies else
             self.python.conda_dependencies,
         )  # fmt: skip
 
-    add_private_pip_wheel = AbsentMethod(_USE_PACKAGES)
-    build = AbsentMethod("Environments are built by themselves at the first run that needs them.")
-    build_local = AbsentMethod("Environments are built by themselves at the first run that needs them.")
-    from_conda_specification = AbsentMethod(_USE_PACKAGES)
-    from_docker_build_context = AbsentMethod(_USE_PACKAGES)
-    from_docker_image = AbsentMethod(_USE_PACKAGES)
-    from_dockerfile = AbsentMethod(_USE_PACKAGES)
+    add_private_pip_wheel = AbsentMethod("Put the wheel into a folder that PIP_FIND_LINKS of the server names.")
+    build_local = AbsentMethod("Use build(workspace): the server of this machine builds it.")
+    databricks = AbsentProperty("Databricks is not planned.")
+    from_docker_build_context = AbsentMethod(NO_CONTAINERS)
+    from_docker_image = AbsentMethod(NO_CONTAINERS)
+    from_dockerfile = AbsentMethod(NO_CONTAINERS)
     from_existing_conda_environment = AbsentMethod(
         "Set python.user_managed_dependencies=True and python.interpreter_path to its interpreter."
     )
-    from_pip_requirements = AbsentMethod(_USE_PACKAGES)
-    get = AbsentMethod(_IN_CODE)
     get_image_details = AbsentMethod("There is no image; run.get_details() shows what was chosen.")
-    label = AbsentMethod(_IN_CODE)
-    list = AbsentMethod("`windlass env` lists those that are built.")
-    load_from_directory = AbsentMethod(_IN_CODE)
-    register = AbsentMethod(_IN_CODE)
-    save_to_directory = AbsentMethod(_IN_CODE)
+    r = AbsentProperty("R is not planned.")
+    spark = AbsentProperty("Spark is not planned.")
+
+
+class EnvironmentDefinition(Environment):
+    """v1's ``azureml.core.runconfig.EnvironmentDefinition``: an environment that may lack a name."""
+
+    def __init__(self, name: "Optional[str]" = None) -> None:
+        self._fill(name)
+
+
+class EnvironmentReference(_config_object.ConfigObject):
+    """Name and version of a registered environment."""
+
+    def __init__(self, name: str, version: "Optional[str]" = None) -> None:
+        self.name = name
+        self.version = version
+        self._close()
+
+    def get_environment(self, workspace: "Workspace") -> Environment:
+        """The registered environment."""
+        found: Environment = Environment.get(workspace, self.name, self.version)
+        return found
 
 
 def environment_spec(environment: Environment) -> EnvironmentSpec:
@@ -113,8 +231,13 @@ def environment_spec(environment: Environment) -> EnvironmentSpec:
         NotOffered: it asks for a container.
         UserErrorException: its interpreter is not there.
     """
-    _refuse_containers(environment.docker)
+    environment.docker._check("docker")
     python = environment.python
+    if python.base_conda_environment not in (None, "", "base"):
+        raise UserErrorException(
+            "python.base_conda_environment=%r: conda environments are not extended. Name its packages in "
+            "python.conda_dependencies." % python.base_conda_environment
+        )
     if python.user_managed_dependencies:
         return EnvironmentSpec(
             name=environment.name, user_managed=True, interpreter=find_interpreter(python.interpreter_path)
@@ -123,9 +246,21 @@ def environment_spec(environment: Environment) -> EnvironmentSpec:
     return EnvironmentSpec(
         name=environment.name,
         python_version=packages.get_python_version(),
-        pip_packages=tuple(packages.pip_packages),
+        pip_packages=tuple(packages._pip_lines()),
         conda_packages=tuple(packages.conda_packages),
     )
+
+
+def _fill_environment(made: Environment, data: Any, where: str) -> None:
+    """Set ``made`` to what a file says, conda dependencies included."""
+    data = dict(data) if isinstance(data, dict) else data
+    python = dict(data.get("python") or {}) if isinstance(data, dict) else {}
+    conda = python.pop("condaDependencies", python.pop("conda_dependencies", None))
+    if isinstance(data, dict):
+        data["python"] = python
+    _config_object.fill(made, data, where)
+    if conda:
+        made.python.conda_dependencies = CondaDependencies._from_dictionary(conda, where)
 
 
 def find_interpreter(path: str) -> str:
@@ -160,12 +295,3 @@ def variables(argument: str, given: Any) -> "Dict[str, str]":
         if not isinstance(value, (str, int, float)):
             raise UserErrorException("%s[%r] must be text, not %r." % (argument, name, value))
     return {name: str(value) for name, value in given.items()}
-
-
-def _refuse_containers(docker: DockerSection) -> None:
-    if docker.base_image is not None and not docker.base_image.startswith(_AZURE_IMAGE):
-        raise not_offered("docker.base_image=%r" % docker.base_image, _USE_PACKAGES)
-    if docker.base_dockerfile is not None:
-        raise not_offered("docker.base_dockerfile", _USE_PACKAGES)
-    for name in set(vars(docker)) - {"enabled", "base_image", "base_dockerfile"}:
-        raise not_offered("docker.%s" % name, _USE_PACKAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
-from windlass._not_offered import AbsentMethod, AbsentProperty, not_offered, refuse_options, refuse_unknown
+from windlass._not_offered import AbsentMethod, AbsentProperty, refuse_options, refuse_unknown
 from windlass.errors import ExperimentExecutionException, UserErrorException
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from windlass.workspace import Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
-_TAG_RUNS = "Tag runs instead: run.tag(key, value)."
 
 
 class ViewType:
@@ -75,6 +74,8 @@ class Experiment:
         Args:
             config: An Estimator or a ScriptRunConfig.
             tags: Tags of the run.
+            kwargs: For an estimator ``script_params`` (added to its own), ``inputs`` and
+                ``source_directory_data_store`` of this run only.
 
         Raises:
             UserErrorException, ComputeTargetException, SnapshotException: something in ``config`` is wrong; nothing
@@ -83,12 +84,11 @@ class Experiment:
         from windlass._submit import checked_tags, submit
         from windlass.run import Run
 
-        refuse_unknown("Experiment.submit", kwargs)
         if not hasattr(config, "_job"):
             raise ExperimentExecutionException(
                 "submit takes an Estimator or a ScriptRunConfig, not %s." % type(config).__qualname__
             )
-        record = submit(self._workspace._client, self._name, config._job(), checked_tags(tags))
+        record = submit(self._workspace._client, self._name, config._job(**kwargs), checked_tags(tags))
         return Run._of(self, record)
 
     def get_runs(
@@ -100,7 +100,7 @@ class Experiment:
             type: Only runs of this type (``azureml.scriptrun``).
             tags: A key, or a dictionary of keys and values that all must hold.
             properties: As ``tags``, for properties.
-            include_children: No run has children yet.
+            include_children: Children too, not only runs that are nobody's.
         """
         from windlass.run import Run
 
@@ -111,16 +111,92 @@ class Experiment:
         workspace: "Workspace", experiment_name: "Optional[str]" = None, view_type: str = ViewType.ActiveOnly,
         tags: Any = None,
     ) -> "List[Experiment]":  # fmt: skip
-        """The workspace's experiments by name; with ``experiment_name``, only that one if it is there."""
-        refuse_options("Experiment.list", {"tags": (tags, None, _TAG_RUNS)})
-        if view_type == ViewType.ArchivedOnly:
-            return []  # nothing can be archived yet
-        if view_type not in (ViewType.ActiveOnly, ViewType.All):
+        """The workspace's experiments by name.
+
+        Args:
+            workspace: Where they are.
+            experiment_name: Only that one, if it is there.
+            view_type: Which, of ``ViewType``.
+            tags: A key, or a dictionary of keys and values, that they must have.
+        """
+        if view_type not in (ViewType.ActiveOnly, ViewType.ArchivedOnly, ViewType.All):
             raise UserErrorException(
-                "view_type=%r must be one of ViewType's: ActiveOnly, ArchivedOnly, All." % view_type
+                "view_type=%r must be one of ViewType's: ActiveOnly, ArchivedOnly, All." % (view_type,)
             )
-        names = [entry["name"] for entry in workspace._client.get("/v1/experiments")["experiments"]]
-        return [Experiment(workspace, name) for name in sorted(names) if experiment_name in (None, name)]
+        found = []
+        for entry in workspace._client.get("/v1/experiments")["experiments"]:
+            archived = entry.get("archived") is not None
+            if view_type != ViewType.All and archived != (view_type == ViewType.ArchivedOnly):
+                continue
+            if experiment_name in (None, entry["name"]) and has_tags(entry.get("tags") or {}, tags):
+                found.append(Experiment(workspace, entry["name"]))
+        return sorted(found, key=lambda experiment: experiment.name)
+
+    def tag(self, key: str, value: "Optional[str]" = None) -> None:
+        """Set a tag; without ``value`` it is a mark."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: "Dict[str, Optional[str]]") -> None:
+        """Set tags; those of other keys stay."""
+        if not isinstance(tags, dict):
+            raise UserErrorException("tags must be a dictionary such as {'team': 'vision'}, not %r." % (tags,))
+        self._patch({"tags": {str(key): "" if value is None else str(value) for key, value in tags.items()}})
+
+    def remove_tags(self, tags: Any) -> None:
+        """Remove tags by key."""
+        self._patch({"remove_tags": [tags] if isinstance(tags, str) else [str(key) for key in tags]})
+
+    @property
+    def tags(self) -> "Dict[str, str]":
+        """Its tags."""
+        return dict(self._facts().get("tags") or {})
+
+    def archive(self) -> None:
+        """Hide it from ``Experiment.list`` and ``ws.experiments``; a new run in it brings it back."""
+        self._patch({"archived": True})
+
+    def reactivate(self, new_name: "Optional[str]" = None) -> None:
+        """Show an archived experiment again.
+
+        Args:
+            new_name: Not offered: the ids of its runs hold its name.
+        """
+        refuse_options("Experiment.reactivate", {
+            "new_name": (new_name, None, "The ids of its runs hold its name; leave it out."),
+        })  # fmt: skip
+        self._patch({"archived": False})
+
+    @property
+    def archived_time(self) -> "Optional[str]":
+        """When it was archived, or None."""
+        from windlass._details import iso_time
+
+        return iso_time(self._facts().get("archived"))
+
+    @staticmethod
+    def delete(workspace: "Workspace", experiment_id: str) -> None:
+        """Delete an experiment with its runs and their files. Models made by them stay.
+
+        Args:
+            workspace: Where it is.
+            experiment_id: Its ``id``, which is its name.
+
+        Raises:
+            UserErrorException: there is none, or one of its runs has not ended.
+        """
+        workspace._client.delete("/v1/experiments/%s" % Experiment(workspace, experiment_id).name)
+
+    def refresh(self) -> None:
+        """Nothing is kept here: everything is read when it is asked for."""
+
+    def _facts(self) -> "Dict[str, Any]":
+        for entry in self._workspace._client.get("/v1/experiments")["experiments"]:
+            if entry["name"] == self._name:
+                return dict(entry)
+        return {}
+
+    def _patch(self, changes: "Dict[str, Any]") -> None:
+        self._workspace._client.patch("/v1/experiments/%s" % self._name, changes)
 
     def get_portal_url(self) -> str:
         """Address of its web page."""
@@ -131,9 +207,22 @@ class Experiment:
         """Address of its web page."""
         return self.get_portal_url()
 
-    def start_logging(self, *args: Any, **kwargs: Any) -> Any:
-        """Not offered yet: interactive runs."""
-        raise not_offered("Experiment.start_logging()", "Put the code in a script and submit it.")
+    def start_logging(self, *args: Any, **kwargs: Any) -> "Run":
+        """Begin an interactive run: this process logs into it and ends it with ``complete()``, or as a context manager.
+
+        ``./outputs`` and ``./logs`` are made; what is written there meanwhile is kept with the run. A process that
+        ends without ``complete()`` leaves a Failed run.
+
+        Args:
+            args: None: v1 names its options.
+            kwargs: ``outputs``, a folder to keep instead of ``./outputs``, or False for none; ``snapshot_directory``,
+                the sources to keep (default: the current folder; None: none); ``display_name``.
+        """
+        from windlass._run_life import start_logging
+
+        if args:
+            raise UserErrorException("start_logging takes options by name, such as display_name='first try'.")
+        return start_logging(self, kwargs)
 
     def __repr__(self) -> str:
         return "Experiment(name=%r, workspace=%r)" % (self._name, self._workspace.name)
@@ -149,18 +238,18 @@ class Experiment:
     def __hash__(self) -> int:
         return hash((self._workspace, self._name))
 
-    archive = AbsentMethod("Runs are kept.")
-    archived_time = AbsentProperty("Nothing can be archived.")
-    delete = AbsentMethod("Runs are kept.")
-    get_docs_url = AbsentMethod("See the documentation of Windlass.")
+    get_docs_url = AbsentMethod("The documentation lies with the sources of Windlass, in docs/.")
     identity = AbsentProperty("Use name.")
     from_directory = AbsentMethod("Use Experiment(Workspace.from_config(), name).")
-    reactivate = AbsentMethod("Nothing can be archived.")
-    refresh = AbsentMethod("Everything is read afresh.")
-    remove_tags = AbsentMethod(_TAG_RUNS)
-    set_tags = AbsentMethod(_TAG_RUNS)
-    tag = AbsentMethod(_TAG_RUNS)
-    tags = AbsentProperty(_TAG_RUNS)
+
+
+def has_tags(tags: "Dict[str, str]", wanted: Any) -> bool:
+    """True when ``tags`` has v1's filter: None, a key, a list of keys, or a dictionary of keys and values."""
+    if wanted is None:
+        return True
+    if isinstance(wanted, dict):
+        return all(tags.get(str(key)) == str(value) for key, value in wanted.items())
+    return all(str(key) in tags for key in ([wanted] if isinstance(wanted, str) else wanted))
 
 
 def _suggestion(name: Any) -> str:

@@ -8,23 +8,25 @@ from windlass import settings
 from windlass._files import RunFiles
 from windlass._metrics_log import metrics_log
 from windlass._not_offered import AbsentMethod, AbsentProperty, refuse_options, refuse_unknown
-from windlass._run_logging import RunLogging
+from windlass._run_children import RunChildren
+from windlass._run_life import RunLife
+from windlass._run_snapshots import RunSnapshots
 from windlass.errors import ActivityFailedException, RunEnvironmentException, UserErrorException
+from windlass.specs.run import JOB, RunRecord
 
 if TYPE_CHECKING:
     from windlass._details import Details
+    from windlass._inputs import InputDatasets, OutputDatasets
     from windlass._transport.client import Client
     from windlass.experiment import Experiment
     from windlass.model import Model
-    from windlass.specs.run import RunRecord
     from windlass.workspace import Workspace
 
 _PAGE = 100
-_NO_CHILDREN = "Submit a run for each."
 _SCRIPT_RUN = "azureml.scriptrun"
 
 
-class Run(RunLogging, RunFiles):
+class Run(RunFiles, RunLife, RunChildren, RunSnapshots):
     """A run. Everything asked of it is read afresh from the server; nothing asked for is cached.
 
     Args:
@@ -108,8 +110,22 @@ class Run(RunLogging, RunFiles):
         status: "Optional[str]" = None, include_children: bool = False,
     ) -> "Iterator[Run]":  # fmt: skip
         """Yield an experiment's runs, newest first; see ``Experiment.get_runs``. ``status`` is one of v1's statuses."""
-        for record in list_records(experiment.workspace._client, experiment.name, type, tags, properties, status):
+        client = experiment.workspace._client
+        for record in list_records(client, experiment.name, type, tags, properties, status, include_children):
             yield Run._of(experiment, record)
+
+    @staticmethod
+    def list_by_compute(
+        compute: Any, type: "Optional[str]" = None, tags: Any = None, properties: Any = None,
+        status: "Optional[str]" = None,
+    ) -> "Iterator[Run]":  # fmt: skip
+        """Yield the runs that were submitted to a compute target, children too, newest first; see ``list``."""
+        from windlass.experiment import Experiment
+
+        workspace = compute.workspace
+        for record in list_records(workspace._client, None, type, tags, properties, status, include_children=True):
+            if record.spec.target == compute.name and record.spec.kind == JOB:
+                yield Run._of(Experiment(workspace, record.experiment), record)
 
     @property
     def _client(self) -> "Client":
@@ -147,9 +163,11 @@ class Run(RunLogging, RunFiles):
         return self._record().number
 
     @property
-    def type(self) -> str:
-        """v1's type of a submitted script."""
-        return _SCRIPT_RUN
+    def type(self) -> "Optional[str]":
+        """v1's type: ``azureml.scriptrun`` for a submitted script, None for a run that a process logs into."""
+        if self._context_dir is not None:
+            return _SCRIPT_RUN
+        return _type_of(self._record())
 
     @property
     def name(self) -> "Optional[str]":
@@ -164,6 +182,15 @@ class Run(RunLogging, RunFiles):
     @display_name.setter
     def display_name(self, value: str) -> None:
         self._change(display_name=str(value))
+
+    @property
+    def description(self) -> "Optional[str]":
+        """Text for people; it can be set."""
+        return self._record().description
+
+    @description.setter
+    def description(self, value: str) -> None:
+        self._change(description=str(value))
 
     @property
     def parent(self) -> "Optional[Run]":
@@ -216,17 +243,10 @@ class Run(RunLogging, RunFiles):
         if raise_on_error and details["error"] is not None:
             error = details["error"]["error"]
             raise ActivityFailedException(
-                "The run %s is %s: %s" % (self._id, record.status.value, error["message"]), details["error"]
+                details["error"],
+                exception_message="The run %s is %s: %s" % (self._id, record.status.value, error["message"]),
             )
         return details
-
-    def cancel(self) -> None:
-        """Ask the run to end; a run that is over stays as it is."""
-        self._client.post("/v1/runs/%s/cancel" % self._id)
-
-    def complete(self) -> None:
-        """Return when all that this process logged is in the history. The run itself ends with its script."""
-        self.flush()
 
     @property
     def tags(self) -> "Dict[str, str]":
@@ -266,20 +286,23 @@ class Run(RunLogging, RunFiles):
         """Add properties, which can never be changed.
 
         Raises:
-            UserErrorException: one has another value already.
+            UserErrorException: one is there already.
         """
         if not isinstance(properties, dict):
             raise UserErrorException(
                 "properties must be a dictionary such as {'author': 'me'}, not %r." % (properties,)
             )
+        held = self._record().properties
+        for key in properties:
+            if str(key) in held:
+                raise UserErrorException(
+                    "The property %r of %s is %r already, and properties never change. Use a tag, or another name."
+                    % (key, self._id, held[str(key)])
+                )
         self._change(properties={str(key): str(value) for key, value in properties.items()})
 
     def _change(self, **changes: Any) -> None:
         self._client.patch("/v1/runs/%s" % self._id, changes)
-
-    def get_snapshot_id(self) -> str:
-        """Id of the snapshot it ran."""
-        return self._record().spec.snapshot_id
 
     def get_portal_url(self) -> str:
         """Address of its web page."""
@@ -307,6 +330,10 @@ class Run(RunLogging, RunFiles):
             model_framework: One of ``Model.Framework``.
             model_framework_version: Its version.
             description: Text for people.
+            datasets: (purpose, dataset) pairs it was made with.
+            sample_input_dataset: A dataset of inputs.
+            sample_output_dataset: A dataset of outputs.
+            resource_configuration: What it needs to be served.
 
         Raises:
             ModelPathNotFoundException: the run keeps nothing at ``model_path``.
@@ -314,22 +341,31 @@ class Run(RunLogging, RunFiles):
         from windlass.model import register_from_run
 
         refuse_unknown("Run.register_model", kwargs)
-        refuse_options("Run.register_model", {
-            "datasets": (datasets, None, "Name them in tags."),
-            "sample_input_dataset": (sample_input_dataset, None, "Name it in tags."),
-            "sample_output_dataset": (sample_output_dataset, None, "Name it in tags."),
-            "resource_configuration": (resource_configuration, None, "Leave it out."),
-        })  # fmt: skip
         return register_from_run(
-            self._home, self._id, name=model_name, path=model_path or model_name, tags=tags, properties=properties,
-            framework=model_framework, framework_version=model_framework_version, description=description,
+            self._home, self._id, model_path or model_name, name=model_name, tags=tags, properties=properties,
+            description=description, datasets=datasets, model_framework=model_framework,
+            model_framework_version=model_framework_version, sample_input_dataset=sample_input_dataset,
+            sample_output_dataset=sample_output_dataset, resource_configuration=resource_configuration,
         )  # fmt: skip
+
+    @property
+    def input_datasets(self) -> "InputDatasets":
+        """Its dataset inputs by name: in the job the path of each, or the dataset itself when it is read directly."""
+        from windlass._inputs import InputDatasets
+
+        if self._context_dir is not None:
+            return InputDatasets(self._home)
+        return InputDatasets._of(self._home, self._record().spec.data)
+
+    @property
+    def output_datasets(self) -> "OutputDatasets":
+        """In the job: the paths of its dataset outputs by name."""
+        from windlass._inputs import OutputDatasets
+
+        return OutputDatasets(self._home)
 
     def __enter__(self) -> "Run":
         return self
-
-    def __exit__(self, exit_type: Any, value: Any, traceback: Any) -> None:
-        self.complete()
 
     def __repr__(self) -> str:
         return "Run(id=%r)" % self._id
@@ -351,24 +387,12 @@ class Run(RunLogging, RunFiles):
     def __hash__(self) -> int:
         return hash(self._id)
 
-    description = AbsentProperty("Set display_name, or a tag.")
     add_type_provider = AbsentMethod("All runs are script runs.")
-    child_run = AbsentMethod(_NO_CHILDREN)
     clean = AbsentMethod("Runs clean up after themselves.")
-    create_children = AbsentMethod(_NO_CHILDREN)
-    fail = AbsentMethod("Exit with a code other than 0, or raise.")
-    get_children = AbsentMethod(_NO_CHILDREN)
-    get_detailed_status = AbsentMethod("Use get_details(): statusReason says why it is where it is.")
     get_docs_url = AbsentMethod("See the documentation of Windlass.")
     identity = AbsentProperty("Use id.")
-    get_environment = AbsentMethod("See get_details()['runDefinition']['environment'].")
     get_secret = AbsentMethod("Pass secrets in environment_variables.")
     get_secrets = AbsentMethod("Pass secrets in environment_variables.")
-    list_by_compute = AbsentMethod("Use AmlCompute.get_active_runs().")
-    restore_snapshot = AbsentMethod("The run's page shows its snapshot.")
-    start = AbsentMethod("A run starts by itself.")
-    submit_child = AbsentMethod(_NO_CHILDREN)
-    take_snapshot = AbsentMethod("submit takes one of source_directory.")
 
 
 def get_run(experiment: "Experiment", run_id: str, rehydrate_runs: bool = True, clean_up: bool = True) -> Run:
@@ -376,43 +400,64 @@ def get_run(experiment: "Experiment", run_id: str, rehydrate_runs: bool = True, 
     return Run(experiment, run_id)
 
 
-def list_records(
-    client: "Client", experiment: "Optional[str]" = None, type: "Optional[str]" = None, tags: Any = None,
-    properties: Any = None, status: "Optional[str]" = None,
-) -> "Iterator[RunRecord]":  # fmt: skip
-    """Yield records of runs, newest first, page by page.
+class Fits:
+    """Which records a listing is about.
 
     ``tags`` and ``properties`` are a key, or a dictionary of keys and values that all must hold.
     """
-    from windlass.specs.run import RunRecord
 
-    if type not in (None, _SCRIPT_RUN):
-        return
-    tag = ["%s=%s" % item if item[1] is not None else item[0] for item in _filter("tags", tags)]
-    wanted = _filter("properties", properties)
+    def __init__(
+        self, type: "Optional[str]" = None, tags: Any = None, properties: Any = None, status: "Optional[str]" = None
+    ) -> None:
+        self._type = type
+        self.tags = _filter("tags", tags)
+        self._properties = _filter("properties", properties)
+        self.status = _checked_status(status)
+
+    def __call__(self, record: "RunRecord") -> bool:
+        """True for a record that fits."""
+        return (
+            self._type in (None, _type_of(record))
+            and self.status in (None, record.status.value)
+            and all(_holds(record.tags, *pair) for pair in self.tags)
+            and all(_holds(record.properties, *pair) for pair in self._properties)
+        )
+
+
+def list_records(
+    client: "Client", experiment: "Optional[str]" = None, type: "Optional[str]" = None, tags: Any = None,
+    properties: Any = None, status: "Optional[str]" = None, include_children: bool = False,
+    parent: "Optional[str]" = None,
+) -> "Iterator[RunRecord]":  # fmt: skip
+    """Yield records of runs that fit (see ``Fits``), newest first, page by page; with ``parent``, its children."""
+    fits = Fits(type, tags, properties, status)
+    asked = {
+        "experiment": experiment, "status": fits.status, "limit": _PAGE, "parent": parent,
+        "tag": ["%s=%s" % pair if pair[1] is not None else pair[0] for pair in fits.tags] or None,
+        "children": "1" if include_children else None,
+    }  # fmt: skip
     before: "Optional[str]" = None
     while True:
-        answer = client.get(
-            "/v1/runs",
-            experiment=experiment,
-            status=_checked_status(status),
-            tag=tag or None,
-            limit=_PAGE,
-            before=before,
-        )
+        answer = client.get("/v1/runs", before=before, **asked)
         for data in answer["runs"]:
             record = RunRecord.from_wire(data)
             before = record.id
-            if all(record.properties.get(key) == value or (value is None and key in record.properties)
-                   for key, value in wanted):  # fmt: skip
+            if fits(record):
                 yield record
         if not answer["more"] or not answer["runs"]:
             return
 
 
+def _type_of(record: "RunRecord") -> "Optional[str]":
+    return _SCRIPT_RUN if record.spec.kind == JOB else None
+
+
+def _holds(held: "Mapping[str, str]", key: str, value: "Optional[str]") -> bool:
+    return key in held and value in (None, held[key])
+
+
 def _fetch(client: "Client", run_id: str) -> "RunRecord":
     from windlass._transport.client import quote
-    from windlass.specs.run import RunRecord
 
     if not isinstance(run_id, str) or not run_id or "/" in run_id:
         raise UserErrorException("%r is no run id." % (run_id,))

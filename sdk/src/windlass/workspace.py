@@ -10,18 +10,20 @@ from windlass import _config_file, settings
 from windlass._microsoft import warn_of_microsoft
 from windlass._not_offered import AbsentMethod, AbsentProperty, refuse_options
 from windlass._transport import places
-from windlass.errors import UserErrorException
+from windlass.errors import UserErrorException, WorkspaceException
 
 if TYPE_CHECKING:
     from windlass._transport.client import Client
+    from windlass.abstract_dataset import AbstractDataset
     from windlass.compute import ComputeTarget
+    from windlass.datastore import Datastore
+    from windlass.environment import Environment
     from windlass.experiment import Experiment
     from windlass.model import Model
     from windlass.run import Run
 
 _LOCAL = "local"
 _AZURE_ONLY = "It is about Azure resources; leave it out."
-_NO_DATA_YET = "Put the data where the script can reach it and pass the path in script_params."
 
 
 class Workspace:
@@ -36,16 +38,16 @@ class Workspace:
         workspace_name: Names the local workspace under WINDLASS_HOME.
         auth: Accepted for v1's sake; a local workspace needs no sign-in.
         sku: Only v1's default.
-        tags: Not offered yet.
+        tags: Kept when the workspace is made by this call; see ``update``.
     """
 
     def __init__(
         self, subscription_id: "Optional[str]", resource_group: "Optional[str]", workspace_name: str, auth: Any = None,
         sku: str = "basic", tags: "Optional[Dict[str, str]]" = None,
     ) -> None:  # fmt: skip
-        refuse_options("Workspace", {"sku": (sku, "basic", _AZURE_ONLY), "tags": (tags, None, "Tag runs instead.")})
+        refuse_options("Workspace", {"sku": (sku, "basic", _AZURE_ONLY)})
         self._begin(places.workspace_dir(workspace_name))
-        self._create_if_absent(subscription_id, resource_group)
+        self._create_if_absent(subscription_id, resource_group, said={"tags": _texts(tags)} if tags else None)
 
     @classmethod
     def _at(cls, workspace_dir: str) -> "Workspace":
@@ -62,13 +64,14 @@ class Workspace:
         self._kept_web: "Optional[str]" = None
 
     def _create_if_absent(
-        self, subscription_id: "Optional[str]", resource_group: "Optional[str]", location: "Optional[str]" = None
-    ) -> None:
+        self, subscription_id: "Optional[str]", resource_group: "Optional[str]", location: "Optional[str]" = None,
+        said: "Optional[Mapping[str, Any]]" = None,
+    ) -> None:  # fmt: skip
         if os.path.isdir(self._dir):
             return
         azure = {"subscription_id": subscription_id, "resource_group": resource_group, "location": location}
-        if any(azure.values()):
-            self._client.put("/v1/workspace", azure)
+        if any(azure.values()) or said:
+            self._client.put("/v1/workspace", dict(azure, **(said or {})))
         else:
             self._client.get("/v1/workspace")
         sys.stderr.write("windlass: created the local workspace %r in %s\n" % (self.name, self._dir))
@@ -118,12 +121,12 @@ class Workspace:
         """The workspace of that name; the other arguments say where it would be in Azure and choose nothing here.
 
         Raises:
-            UserErrorException: there is none; the message names those there are.
+            WorkspaceException: there is none; the message names those there are.
         """
         refuse_options("Workspace.get", {"id": (id, None, "Give the name.")})
         if not os.path.isdir(places.workspace_dir(name)):
             known = places.workspaces()
-            raise UserErrorException(
+            raise WorkspaceException(
                 "There is no workspace %r under %s (there %s). Make it with Workspace.create(%r) or `windlass init %s`."
                 % (name, settings.home(), "are: " + ", ".join(known) if known else "is none yet", name, name)
             )
@@ -144,33 +147,36 @@ class Workspace:
         """A new workspace of this machine.
 
         Raises:
-            UserErrorException: it exists and ``exist_ok`` is false.
+            WorkspaceException: it exists and ``exist_ok`` is false.
             NotOffered: an option about Azure resources was given.
         """
-        azure = {
-            "sku": (sku, "basic"), "tags": (tags, None), "friendly_name": (friendly_name, None),
-            "storage_account": (storage_account, None), "key_vault": (key_vault, None),
-            "app_insights": (app_insights, None), "container_registry": (container_registry, None),
-            "adb_workspace": (adb_workspace, None),
-            "primary_user_assigned_identity": (primary_user_assigned_identity, None),
-            "cmk_keyvault": (cmk_keyvault, None), "resource_cmk_uri": (resource_cmk_uri, None),
-            "hbi_workspace": (hbi_workspace, False), "default_cpu_compute_target": (default_cpu_compute_target, None),
-            "default_gpu_compute_target": (default_gpu_compute_target, None),
-            "private_endpoint_config": (private_endpoint_config, None),
-            "user_assigned_identity_for_cmk_encryption": (user_assigned_identity_for_cmk_encryption, None),
-            "system_datastores_auth_mode": (system_datastores_auth_mode, "accessKey"),
-            "v1_legacy_mode": (v1_legacy_mode, None),
-        }  # fmt: skip
-        refuse_options("Workspace.create", {key: (*pair, _AZURE_ONLY) for key, pair in azure.items()})
+        refuse_options("Workspace.create", {
+            "sku": (sku, "basic", _AZURE_ONLY),
+            "storage_account": (storage_account, None, _AZURE_ONLY), "key_vault": (key_vault, None, _AZURE_ONLY),
+            "app_insights": (app_insights, None, _AZURE_ONLY),
+            "container_registry": (container_registry, None, _AZURE_ONLY),
+            "adb_workspace": (adb_workspace, None, _AZURE_ONLY),
+            "primary_user_assigned_identity": (primary_user_assigned_identity, None, _AZURE_ONLY),
+            "cmk_keyvault": (cmk_keyvault, None, _AZURE_ONLY),
+            "resource_cmk_uri": (resource_cmk_uri, None, _AZURE_ONLY),
+            "hbi_workspace": (hbi_workspace, False, _AZURE_ONLY),
+            "default_cpu_compute_target": (default_cpu_compute_target, None, _AZURE_ONLY),
+            "default_gpu_compute_target": (default_gpu_compute_target, None, _AZURE_ONLY),
+            "private_endpoint_config": (private_endpoint_config, None, _AZURE_ONLY),
+            "user_assigned_identity_for_cmk_encryption": (user_assigned_identity_for_cmk_encryption, None, _AZURE_ONLY),
+            "system_datastores_auth_mode": (system_datastores_auth_mode, "accessKey", _AZURE_ONLY),
+            "v1_legacy_mode": (v1_legacy_mode, None, _AZURE_ONLY),
+        })  # fmt: skip
         workspace = Workspace._at(places.workspace_dir(name))
         if os.path.isdir(workspace._dir):
             if not exist_ok:
-                raise UserErrorException(
+                raise WorkspaceException(
                     "The workspace %r exists in %s. Use Workspace.get(%r), or pass exist_ok=True."
                     % (name, workspace._dir, name)
                 )
             return workspace
-        workspace._create_if_absent(subscription_id, resource_group, location)
+        said = {"friendly_name": friendly_name, "tags": _texts(tags) if tags else None}
+        workspace._create_if_absent(subscription_id, resource_group, location, said if any(said.values()) else None)
         return workspace
 
     @staticmethod
@@ -227,12 +233,65 @@ class Workspace:
         """What is known of the workspace, under v1's keys, and its folder."""
         from windlass._details import iso_time
 
+        self._kept_details = None  # others may have changed it
         return {
             "id": "/subscriptions/%s/resourceGroups/%s/workspaces/%s" % (
                 self.subscription_id, self.resource_group, self.name),
-            "name": self.name, "location": self.location, "type": "windlass", "sku": self.sku,
-            "workspaceid": self.name, "creationTime": iso_time(self._details.get("created")), "folder": self._dir,
+            "name": self.name, "location": self.location, "type": "windlass", "tags": self.tags, "sku": self.sku,
+            "workspaceid": self.name, "description": self._details.get("description"),
+            "friendlyName": self._details.get("friendly_name") or self.name,
+            "creationTime": iso_time(self._details.get("created")), "containerRegistry": None, "keyVault": None,
+            "applicationInsights": None, "storageAccount": None, "hbiWorkspace": False,
+            "provisioningState": "Succeeded", "discoveryUrl": self.discovery_url, "folder": self._dir,
         }  # fmt: skip
+
+    @property
+    def tags(self) -> "Dict[str, str]":
+        """Its tags."""
+        return dict(self._details.get("tags") or {})
+
+    @property
+    def discovery_url(self) -> str:
+        """v1's address of the service; here that of the workspace's web page."""
+        return self._web
+
+    def update(
+        self, friendly_name: "Optional[str]" = None, description: "Optional[str]" = None,
+        tags: "Optional[Dict[str, str]]" = None, image_build_compute: "Optional[str]" = None,
+        service_managed_resources_settings: Any = None, primary_user_assigned_identity: "Optional[str]" = None,
+        allow_public_access_when_behind_vnet: "Optional[bool]" = None, v1_legacy_mode: "Optional[bool]" = None,
+    ) -> "Dict[str, Any]":  # fmt: skip
+        """Change what is said of the workspace; what is None stays. ``tags`` replace all it has.
+
+        Raises:
+            NotOffered: an option about Azure resources was given.
+        """
+        refuse_options("Workspace.update", {
+            "image_build_compute": (image_build_compute, None, "The server builds environments; leave it out."),
+            "service_managed_resources_settings": (service_managed_resources_settings, None, _AZURE_ONLY),
+            "primary_user_assigned_identity": (primary_user_assigned_identity, None, _AZURE_ONLY),
+            "allow_public_access_when_behind_vnet": (allow_public_access_when_behind_vnet, None, _AZURE_ONLY),
+            "v1_legacy_mode": (v1_legacy_mode, None, _AZURE_ONLY),
+        })  # fmt: skip
+        said = {"friendly_name": friendly_name, "description": description}
+        self._client.put("/v1/workspace", dict(said, tags=None if tags is None else _texts(tags)))
+        return self.get_details()
+
+    def delete(self, delete_dependent_resources: bool = False, no_wait: bool = False) -> None:
+        """Delete the workspace: its records are gone for everybody; its server is stopped.
+
+        Args:
+            delete_dependent_resources: True removes its folder with all runs, models and data. Otherwise the folder is
+                moved to ``deleted/`` of the home, and one line on stderr says where.
+            no_wait: v1's own; it is over when the call returns.
+
+        Raises:
+            UserErrorException: runs have not ended.
+        """
+        from windlass._workspace_end import end
+
+        end(self._client, self._dir, remove=delete_dependent_resources)
+        self._kept_client = None
 
     def get_run(self, run_id: str) -> "Run":
         """The run of that id.
@@ -253,7 +312,7 @@ class Workspace:
 
     @property
     def experiments(self) -> "Dict[str, Experiment]":
-        """Experiments by name."""
+        """Experiments by name, but for archived ones."""
         from windlass.experiment import Experiment
 
         return {experiment.name: experiment for experiment in Experiment.list(self)}
@@ -264,6 +323,37 @@ class Workspace:
         from windlass.model import Model
 
         return {model.name: model for model in Model.list(self, latest=True)}
+
+    @property
+    def datastores(self) -> "Dict[str, Datastore]":
+        """Datastores by name."""
+        from windlass.datastore import all_datastores
+
+        return all_datastores(self)
+
+    def get_default_datastore(self) -> "Datastore":
+        """The default datastore, ``workspaceblobstore`` unless another was set."""
+        from windlass.datastore import Datastore
+
+        return Datastore.get_default(self)
+
+    def set_default_datastore(self, name: str) -> None:
+        """Make the datastore of that name the default."""
+        self._client.put("/v1/default-datastore", {"name": name})
+
+    @property
+    def datasets(self) -> "Dict[str, AbstractDataset]":
+        """The latest version of each registered dataset by name."""
+        from windlass.abstract_dataset import AbstractDataset
+
+        return AbstractDataset.get_all(self)
+
+    @property
+    def environments(self) -> "Dict[str, Environment]":
+        """The newest version of each registered environment by name."""
+        from windlass.environment import Environment
+
+        return Environment.list(self)
 
     def __repr__(self) -> str:
         return "Workspace(name=%r, folder=%r)" % (self.name, self._dir)
@@ -279,22 +369,19 @@ class Workspace:
     def __hash__(self) -> int:
         return hash(self._dir)
 
-    datasets = AbsentProperty(_NO_DATA_YET)
-    datastores = AbsentProperty(_NO_DATA_YET)
-    discovery_url = AbsentProperty(_AZURE_ONLY)
-    environments = AbsentProperty("Keep Environment objects in your own code.")
     images = AbsentProperty("Container images are built and cached by themselves.")
-    tags = AbsentProperty("Tag runs instead.")
     webservices = AbsentProperty("Use the model's files: Model.download().")
-    delete = AbsentMethod("Stop its server (`windlass server stop`) and delete its folder.")
     delete_connection = AbsentMethod(_AZURE_ONLY)
     get_connection = AbsentMethod(_AZURE_ONLY)
     get_default_compute_target = AbsentMethod("Use ws.compute_targets[name].")
-    get_default_datastore = AbsentMethod(_NO_DATA_YET)
     get_default_keyvault = AbsentMethod("Pass secrets in environment_variables.")
     get_mlflow_tracking_uri = AbsentMethod("Log with Run.get_context().log(name, value).")
     list_connections = AbsentMethod(_AZURE_ONLY)
     list_keys = AbsentMethod(_AZURE_ONLY)
     set_connection = AbsentMethod(_AZURE_ONLY)
-    set_default_datastore = AbsentMethod(_NO_DATA_YET)
-    update = AbsentMethod("A local workspace has nothing to update.")
+
+
+def _texts(tags: Any) -> "Dict[str, str]":
+    if not isinstance(tags, dict):
+        raise UserErrorException("tags must be a dictionary such as {'team': 'vision'}, not %r." % (tags,))
+    return {str(key): "" if value is None else str(value) for key, value in tags.items()}

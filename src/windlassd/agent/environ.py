@@ -16,12 +16,20 @@ _DROPPED = (
 """Variables of the server's own life; a job must not inherit them from whoever happened to start the server."""
 
 
+_TORCH_ALONE = {
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "NODE_RANK": "0",
+}  # fmt: skip
+"""What ``torch.distributed`` reads, for a job of one process; with port 0 it takes a free one."""
+
+
 def for_rank(
     launch: LaunchSpec, folder: RunFolder, workspace_dir: str, sdk_dir: str, rank: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """All variables of one process of ``launch``; the user's win over ours except for the run's own names."""
     variables = {k: v for k, v in inherited.items() if not k.startswith(_DROPPED)}
     variables.update({"PYTHONUNBUFFERED": "1", "AZ_BATCHAI_TASK_INDEX": str(rank)})
+    if launch.communicator.lower() in ("gloo", "nccl"):
+        variables.update(_TORCH_ALONE)
     variables.update(launch.node_variables)
     variables.update(launch.environment_variables)
     variables["PATH"] = os.path.dirname(launch.python) + os.pathsep + variables.get("PATH", os.defpath)

@@ -16,7 +16,7 @@ from windlass.specs._codec import to_wire
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
 from windlass.specs.spool import LOST_BYTES, LOST_SUFFIX
-from windlassd.agent import environ, outcome
+from windlassd.agent import data, environ, outcome
 from windlassd.agent.launch import single
 from windlassd.agent.leftovers import kill_processes_of
 from windlassd.agent.materialize import make_work_folder
@@ -103,7 +103,16 @@ class NodeRun(threading.Thread):
         self._tools.tail.watch(launch.run_id, folder)
         inherited = environ.own()
         place = (self._tools.workspace_dir, self._tools.sdk_dir)
-        ranks = single.ranks(launch, folder, lambda r: environ.for_rank(launch, folder, *place, r, inherited))
+        own = environ.for_rank(launch, folder, *place, 0, inherited)
+        on_node = data.prepare(launch, folder, own, lambda: self._stop is not None)
+        launch = replace(
+            launch, arguments=on_node.arguments(launch.arguments),
+            command=on_node.arguments(launch.command, shell=launch.shell),
+        )  # fmt: skip
+        ranks = single.ranks(
+            launch, folder,
+            lambda r: {**environ.for_rank(launch, folder, *place, r, inherited), **on_node.variables},
+        )  # fmt: skip
         exit_file = os.path.join(folder.agent, EXIT_FILE)
         _write_json(
             os.path.join(folder.agent, RANKS_FILE), {"ranks": ranks, "cwd": folder.work, "exit_file": exit_file}
@@ -170,11 +179,15 @@ def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools)
     try:
         shipper.logs_grew(run_id, attempt, folder)
         shipper.drain(run_id, folder)
-        notes = folder.keep_live()
+        unsent = data.copy_back(launch, folder, result.ok)
+        if unsent:
+            unsent = [*unsent, f"What the script wrote lies in {folder.root}."]
+            result = replace(result, reason_code="data_not_kept" if result.ok else result.reason_code)
+        notes = [*unsent, *folder.keep_live()]
         lost = max(result.lost_points, lost_points(folder))
         message = " ".join([result.message, *notes]).strip()
         result = replace(result, files=tuple(_kept(folder)), message=message, lost_points=lost)
-        kept = True
+        kept = not unsent
     except OSError as problem:  # the end itself must get through, whatever the disk says
         log.exception("the files of %s could not be kept", run_id)
         words = f"Its files could not all be kept: {problem}. What there is lies in {folder.root}."

@@ -15,14 +15,13 @@ import time
 from typing import Any
 
 from windlass import settings
+from windlass._spools import frames_at, spool_files
 from windlass._transport.client import Client
 from windlass.errors import AzureMLException, ServiceUnavailable
-from windlass.specs import spool as spool_format
 from windlassd.agent.tail import Grew
 from windlassd.blobs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-BATCH_BYTES = 1 << 20
 _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LONGEST_REST_S = 0.2
 
@@ -97,7 +96,7 @@ class Shipper:
 
     def drain(self, run_id: str, folder: RunFolder) -> None:
         """Return once every whole frame of the run's spools, which nobody writes to any more, is acknowledged."""
-        ends = {(run_id, name): _whole(path) for name, path in _spools(folder)}
+        ends = {(run_id, name): _whole(path) for name, path in spool_files(folder.spool)}
         with self._wake:
             self._dirty.add(run_id)
             self._draining += 1
@@ -167,7 +166,7 @@ class Shipper:
             tries += 1
 
     def _ship_spools_of(self, run_id: str, folder: RunFolder) -> None:
-        for name, path in _spools(folder):
+        for name, path in spool_files(folder.spool):
             while self._ship_batch(run_id, name, path):
                 pass
 
@@ -176,7 +175,7 @@ class Shipper:
         key = (run_id, name)
         start = self._acked.get(key, 0)
         try:
-            data, whole = _frames_at(path, start)
+            data, whole = frames_at(path, start)
         except FileNotFoundError:  # all of it was acknowledged, and the run has ended meanwhile
             return False
         except OSError as problem:  # one unreadable file must not end the shipping of all runs
@@ -207,30 +206,9 @@ def _heartbeat(run_id: str, attempt: int) -> dict[str, Any]:
     return {"run_id": run_id, "attempt": attempt, "kind": "heartbeat", "time": time.time()}
 
 
-def _spools(folder: RunFolder) -> list[tuple[str, str]]:
-    try:
-        entries = [e for e in os.scandir(folder.spool) if e.name.endswith(spool_format.SUFFIX)]
-        names = [e.name for e in entries if e.is_file(follow_symlinks=False)]  # the script may put anything there
-    except FileNotFoundError:
-        return []
-    return [(name, os.path.join(folder.spool, name)) for name in sorted(names)]
-
-
 def _whole(path: str) -> int:
     """Bytes of whole frames in a spool file that nobody writes to any more."""
     end = 0
-    while whole := _frames_at(path, end)[1]:
+    while whole := frames_at(path, end)[1]:
         end += whole
     return end
-
-
-def _frames_at(path: str, start: int) -> tuple[bytes, int]:
-    """About a batch of a spool from ``start``, and how many of its bytes are whole frames."""
-    with open(path, "rb") as f:
-        f.seek(start)
-        data = f.read(BATCH_BYTES)
-        whole = spool_format.whole_frames(data)
-        if not whole and len(data) == BATCH_BYTES:  # one frame larger than a batch
-            data += f.read(spool_format.MAX_BODY_BYTES)
-            whole = spool_format.whole_frames(data)
-    return data, whole

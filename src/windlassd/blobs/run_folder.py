@@ -27,6 +27,7 @@ SYSTEM = ("azureml-logs/", "user_logs/")
 DRIVER_LOG = "azureml-logs/70_driver_log.txt"
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _BESIDE = ".windlass-link"
+_CLOCK_SLACK_S = 0.05  # file times come from a clock that ticks every few milliseconds
 _LONGEST_NAME, _LONGEST_PATH = 240, 2000
 _ALIASES = (("user_logs/std_log", "azureml-logs/70_driver_log"),)
 
@@ -93,6 +94,19 @@ class RunFolder:
                     found.setdefault(path, size)
         return [{"path": path, "size": found[path]} for path in sorted(found)]
 
+    def left_from_before(self, name: str, since: float) -> bool:
+        """True for a file of ``outputs`` or ``logs`` in the working folder that was last written before ``since``.
+
+        The working folder of an interactive run is a client's own, where earlier runs left theirs.
+        """
+        path = self.find(name)
+        if path is None or not path.startswith(self.work + os.sep):
+            return False
+        try:
+            return os.path.getmtime(path) < since - _CLOCK_SLACK_S
+        except OSError:  # gone meanwhile
+            return True
+
     def logs(self) -> Sequence[str]:
         """Names of the system logs, in the order they are shown."""
         folder = os.path.join(self.files, "azureml-logs")
@@ -114,6 +128,7 @@ class RunFolder:
                 notes.append(f"{name} is a link to {os.readlink(source)}; what lies there is not kept.")
             elif os.path.isdir(source):
                 _open_up(source)
+                _rename_bytes(source, notes)
                 _settle_links(source, source)
                 if os.path.isdir(target):  # files were uploaded under that name while the run went
                     _merge(source, target, name, notes)
@@ -125,9 +140,12 @@ class RunFolder:
         """Make the kept files read-only and remove what only the running job needed. May be repeated."""
         for path, _ in _walk(self.files, self.files, ""):
             full = os.path.join(self.files, path)
-            mode = stat.S_IMODE(os.lstat(full).st_mode)
-            if mode & 0o222 and not os.path.islink(full):
+            state = os.lstat(full)
+            mode = stat.S_IMODE(state.st_mode)
+            if mode & 0o222 and stat.S_ISREG(state.st_mode) and state.st_nlink == 1:  # else it is somebody else's, too
                 os.chmod(full, mode & ~0o222)
+        if os.path.islink(self.work):  # an interactive run's: a client's own folder, which is not ours to empty
+            os.unlink(self.work)
         for folder in (self.work, self.spool, self.agent):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -162,6 +180,8 @@ def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
         return
     for entry in entries:
         name = f"{prefix}/{entry.name}" if prefix else entry.name
+        if not _is_text(entry.name):  # shown once the run has ended, under a name that can be told
+            continue
         try:
             if entry.is_symlink():
                 if _inside(entry.path, root) and entry.is_file():
@@ -172,6 +192,27 @@ def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
                 yield name, entry.stat().st_size
         except OSError:
             continue
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _rename_bytes(folder: str, notes: list[str]) -> None:
+    """Give names that are no UTF-8 one that is, with the odd bytes as ``%E9``."""
+    for entry in list(os.scandir(folder)):
+        path = entry.path
+        if not _is_text(entry.name):
+            name = "".join(c if _is_text(c) else f"%{ord(c) - 0xDC00:02X}" for c in entry.name)
+            path = os.path.join(folder, name)
+            os.rename(entry.path, path)
+            notes.append(f"A file name that is not UTF-8 became {name!r}.")
+        if entry.is_dir(follow_symlinks=False):
+            _rename_bytes(path, notes)
 
 
 def _settle_links(folder: str, root: str) -> None:

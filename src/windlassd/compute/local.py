@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from windlass.specs import vm_sizes
 from windlass.specs.cluster import ClusterSpec
+from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import Reason
 from windlassd.compute import _gpus
 from windlassd.compute.base import AgentLink, Capacity, Feature, JobSpec, JobState, NoCapacity, Phase, Plan, on_node
@@ -57,7 +58,7 @@ class LocalEngine:
         steps = [
             f"take {job.node_count} of {job.cluster.max_nodes} slots of '{job.cluster.name}' on this machine",
             f"copy snapshot {launch.snapshot_id[:12]} into the run's folder",
-            " ".join(["start", launch.python or "<the environment's python>", launch.script, *launch.arguments]),
+            " ".join(["start", *_words(launch)]),
         ]
         wanted = _gpus_of(job.cluster, len(self._gpus))
         if wanted:
@@ -131,7 +132,14 @@ class LocalEngine:
         return variables
 
 
+def _words(launch: LaunchSpec) -> tuple[str, ...]:
+    """What is started, for people."""
+    return (*(launch.command or (launch.python or "<the environment's python>", launch.script)), *launch.arguments)
+
+
 def _gpus_of(cluster: ClusterSpec, installed: int) -> int:
     """GPUs that a node of the cluster stands for; without a size it is one when this machine has any."""
+    if cluster.gpus is not None:
+        return cluster.gpus
     size = vm_sizes.find(cluster.vm_size) if cluster.vm_size else None
     return size.gpus if size else min(installed, 1)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from windlass.errors import ComputeTargetException, did_you_mean
-from windlass.specs import vm_sizes
 from windlass.specs._codec import to_wire
 from windlass.specs.cluster import ClusterSpec
 from windlassd.control.core import LOCAL, Core
 from windlassd.control.queue import Line
+from windlassd.control.sizes import Sizes
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,62}\Z")
 
@@ -23,6 +24,7 @@ class Clusters:
     def __init__(self, core: Core, line: Line) -> None:
         self._core = core
         self._line = line
+        self.sizes = Sizes(core)
 
     def list(self) -> Sequence[Mapping[str, Any]]:
         """All of them as the wire has them; ``local`` is not among them unless somebody changed it."""
@@ -56,11 +58,15 @@ class Clusters:
             raise ComputeTargetException(
                 f"{spec.name!r} cannot name a compute target: letters, digits and '-', beginning with a letter."
             )
-        if spec.vm_size and vm_sizes.find(spec.vm_size) is None:
-            hint = did_you_mean(spec.vm_size, [size.name for size in vm_sizes.SIZES])
-            raise ComputeTargetException(
-                f"Unknown vm_size {spec.vm_size!r}.{hint} AmlCompute.supported_vmsizes(ws) lists all."
-            )
+        if spec.vm_size:
+            size = self.sizes.find(spec.vm_size)
+            if size is None:
+                hint = did_you_mean(spec.vm_size, [known.name for known in self.sizes.all()])
+                raise ComputeTargetException(
+                    f"Unknown vm_size {spec.vm_size!r}.{hint} AmlCompute.supported_vmsizes(ws) lists all, and "
+                    "AmlCompute.define_size(ws, name, ...) makes one of your own."
+                )
+            spec = replace(spec, vm_size=size.name, gpus=size.gpus)
         if not 0 <= spec.min_nodes <= spec.max_nodes or spec.max_nodes < 1:
             raise ComputeTargetException(
                 f"min_nodes={spec.min_nodes} and max_nodes={spec.max_nodes} do not fit: 0 <= min_nodes <= max_nodes, "

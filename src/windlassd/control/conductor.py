@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from windlass.errors import AzureMLException
-from windlass.specs.run import Reason, RunRecord
+from windlass.specs.run import INTERACTIVE, Reason, RunRecord
 from windlass.specs.status import RunStatus, may_follow
 from windlassd.blobs.run_folder import BUILD_LOG
 from windlassd.control.core import Core
@@ -48,6 +48,8 @@ class Conductor:
     async def resume(self) -> None:
         """After a start: take up every run that has not ended."""
         for record in self._core.read(lambda tx: tx.active_runs()):
+            if record.spec.kind == INTERACTIVE:
+                continue  # a client's process moves it
             if record.nodes:
                 self._reattach(record)
             elif record.status is RunStatus.CANCEL_REQUESTED:

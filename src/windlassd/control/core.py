@@ -35,6 +35,8 @@ class Core:
     link: AgentLink
     loop: asyncio.AbstractEventLoop
     engines: dict[str, Engine] = field(default_factory=dict)
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something that is stored is made to hold blobs, or blobs that nothing holds are freed."""
 
     async def write(self, work: Callable[[Writer], T]) -> T:
         """``store.write`` for the loop's thread."""

@@ -15,6 +15,8 @@ from windlass.specs.status import RunStatus, may_follow
 from windlassd.control.agents import AgentHub
 from windlassd.control.conductor import ATTEMPT, CANCELED, Conductor
 from windlassd.control.core import Core
+from windlassd.control.data import register_outputs
+from windlassd.control.interactive import failed_by_script
 from windlassd.control.queue import Line
 from windlassd.control.submit import job_of
 from windlassd.store.base import Writer
@@ -156,7 +158,11 @@ def _end(tx: Writer, record: RunRecord, outcome: Outcome, now: float) -> RunReco
     asked_to_cancel = record.status is RunStatus.CANCEL_REQUESTED
     if not asked_to_cancel:
         record = _step(tx, record, RunStatus.FINALIZING, now, Reason("finalizing", "Its outputs are being kept."))
+    said = failed_by_script(tx, record.id) if outcome.ok else None
+    if said is not None and not asked_to_cancel:
+        return tx.transition(record.id, RunStatus.FAILED, now=now, reason=said)
     if outcome.ok:
+        register_outputs(tx, record, now)
         return tx.transition(
             record.id, RunStatus.COMPLETED, now=now, reason=Reason("completed", _ended_well(outcome, lost))
         )

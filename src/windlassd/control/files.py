@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from windlass.errors import UserErrorException
+from windlass.specs.run import INTERACTIVE
 from windlassd.blobs.run_folder import SYSTEM, sha256_of
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
@@ -29,10 +30,13 @@ class Files:
 
     def list(self, run_id: str) -> Sequence[Mapping[str, Any]]:
         """``{"path", "size", "sha256"}`` by path; while a run goes, what lies there now."""
-        self._core.read(lambda tx: tx.get_run(run_id))
+        record = self._core.read(lambda tx: tx.get_run(run_id))
         known = {f["path"]: f for f in self._core.read(lambda tx: tx.files_of(run_id))}
         found = []
-        for file in self._core.folder(run_id).list():
+        folder = self._core.folder(run_id)
+        for file in folder.list():
+            if record.spec.kind == INTERACTIVE and folder.left_from_before(file["path"], record.created):
+                continue
             recorded = known.get(file["path"])
             fits = recorded is not None and recorded["size"] == file["size"]
             found.append({**file, "sha256": recorded["sha256"] if recorded and fits else None})

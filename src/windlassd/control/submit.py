@@ -13,8 +13,11 @@ from windlass.errors import ComputeTargetException, ExperimentExecutionException
 from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlassd.compute.base import JobSpec, Plan
+from windlassd.control import data
 from windlassd.control.core import Core
+from windlassd.store.base import Writer
 
+_LONGEST_RUN_S = 315_360_000
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -28,18 +31,19 @@ async def create(core: Core, spec: RunSpec, request_id: str | None) -> tuple[Run
         return seen, False
     check(core, spec)
     now = time.time()
-    run_id = f"{spec.experiment}_{int(now)}_{secrets.token_hex(4)}"
-    record = await core.write(lambda tx: tx.create_run(run_id, spec, now=now, request_id=request_id))
-    return record, record.id == run_id
+    own_id = f"{spec.experiment}_{int(now)}_{secrets.token_hex(4)}"
+
+    def work(tx: Writer) -> RunRecord:
+        run_id = own_id if spec.parent_id is None else tx.next_child_id(spec.parent_id)
+        data.remember(tx, spec, now)
+        return tx.create_run(run_id, spec, now=now, request_id=request_id)
+
+    return await core.write(work), True
 
 
 def check(core: Core, spec: RunSpec) -> JobSpec:
     """The job that ``spec`` stands for, if it can be one."""
-    if not _EXPERIMENT.match(spec.experiment):
-        raise UserErrorException(
-            f"{spec.experiment!r} cannot name an experiment: 1 to 128 letters, digits, '_', '-' or '.', beginning with "
-            "a letter or digit."
-        )
+    check_experiment(spec.experiment)
     files = core.read(lambda tx: tx.find_snapshot(spec.snapshot_id))
     if files is None:
         raise ExperimentExecutionException(
@@ -47,17 +51,29 @@ def check(core: Core, spec: RunSpec) -> JobSpec:
             error_code="snapshot_not_stored",
         )
     paths = [f["path"] for f in files]
-    if spec.script not in paths:
+    if spec.script not in paths and not spec.command:
         raise UserErrorException(
             f"The entry script {spec.script!r} is not in the source folder{_of(spec)}."
             f"{did_you_mean(spec.script, paths)}"
         )
+    core.envs.check(spec.environment)
+    data.check(core, spec)
     job = job_of(core, "new", spec, python="", attempt=1)
     _check_counts(spec, job)
+    _check_texts(spec)
     unsupported = core.engine(job.cluster).unsupported(job)
     if unsupported:
         raise UserErrorException(" ".join(unsupported.values()), error_code="not_offered")
     return job
+
+
+def check_experiment(name: str) -> None:
+    """Raise UserErrorException when ``name`` cannot be an experiment's."""
+    if not _EXPERIMENT.match(name):
+        raise UserErrorException(
+            f"{name!r} cannot name an experiment: 1 to 128 letters, digits, '_', '-' or '.', beginning with "
+            "a letter or digit."
+        )
 
 
 def plan(core: Core, spec: RunSpec) -> Plan:
@@ -73,6 +89,8 @@ def job_of(core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int)
         snapshot_id=spec.snapshot_id, python=python, environment_variables=spec.environment_variables,
         process_count=spec.process_count_per_node, max_run_duration_s=spec.max_run_duration_s,
         stop_grace_s=settings.get("stop_grace_s"), experiment=spec.experiment,
+        data=data.resolved(core, spec, run_id), command=tuple(spec.command), shell=spec.shell,
+        communicator=spec.communicator,
     )  # fmt: skip
     return JobSpec(core.cluster(spec.target), launch, spec.node_count)
 
@@ -82,7 +100,27 @@ def describe(planned: Plan) -> Mapping[str, Any]:
     return {"plan": {"engine": planned.engine, "steps": list(planned.steps)}, "text": str(planned)}
 
 
+def _check_texts(spec: RunSpec) -> None:
+    """What no process can be given: NUL anywhere, and '=' in a variable's name."""
+    for number, argument in enumerate(spec.arguments):
+        if "\0" in argument:
+            raise UserErrorException(
+                f"Argument {number + 1} ({argument[:60]!r}) holds a NUL, which no process can be given."
+            )
+    for name, value in spec.environment_variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise UserErrorException(
+                f"The environment variable {name[:60]!r} cannot be set: its name must be text without '=', and neither "
+                "name nor value may hold a NUL."
+            )
+
+
 def _check_counts(spec: RunSpec, job: JobSpec) -> None:
+    if spec.max_run_duration_s is not None and not 0 < spec.max_run_duration_s <= _LONGEST_RUN_S:
+        raise UserErrorException(
+            f"max_run_duration_seconds is {spec.max_run_duration_s}; it must be between 1 and {_LONGEST_RUN_S} (ten "
+            "years), or left out."
+        )
     for name, value in (("node_count", spec.node_count), ("process_count_per_node", spec.process_count_per_node)):
         if not isinstance(value, int) or value < 1:
             raise UserErrorException(f"{name} is {value!r}; it must be a whole number of 1 or more.")

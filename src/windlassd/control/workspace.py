@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from windlass import settings
 from windlass.errors import UserErrorException
-from windlass.specs.run import RunRecord, RunSpec
+from windlass.specs.run import INTERACTIVE, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
 from windlassd.compute.base import Plan
@@ -19,19 +20,25 @@ from windlassd.control.agents import AgentHub
 from windlassd.control.clusters import Clusters
 from windlassd.control.conductor import Conductor
 from windlassd.control.core import Core
+from windlassd.control.data import Data
+from windlassd.control.environments import Environments
 from windlassd.control.events import Events
+from windlassd.control.experiments import Experiments
 from windlassd.control.files import Files
+from windlassd.control.interactive import Interactive
 from windlassd.control.logins import LoginCodes
 from windlassd.control.models import Models
 from windlassd.control.monitor import Monitor
 from windlassd.control.queue import Line
+from windlassd.control.uploads import Uploads
 from windlassd.control.views import LocatedFile
-from windlassd.store.base import ModelRecord, SeriesSummary, Writer
+from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary, Writer
 
 _ANNOUNCED = 256
 _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 _CANCEL_MARGIN_S = 20.0
-_META = ("subscription_id", "resource_group", "location", "created")
+_META = ("subscription_id", "resource_group", "location", "created", "friendly_name", "description", "tags")
+_SAID = ("subscription_id", "resource_group", "location", "friendly_name", "description")
 
 
 class WorkspaceControl:
@@ -44,10 +51,15 @@ class WorkspaceControl:
         self.clusters = Clusters(core, self.line)
         self.conductor = Conductor(core, self.line)
         self.run_files = Files(core)
-        self.run_models = Models(core)
+        self.run_models = Models(core, self._awaited)
+        self.environments = Environments(core)
+        self.experiment_facts = Experiments(core)
+        self.uploads = Uploads(core)
+        self.data = Data(core)
         self.logins = LoginCodes()
         self.monitor = Monitor(core, hub)
         self.events = Events(core, self.line, hub, self.conductor, self.run_files.verify)
+        self.interactive = Interactive(core, self.events.ingest, self.run_files.verify)
         self._watch: asyncio.Task[None] | None = None
         self._announced: dict[str, Sequence[Mapping[str, Any]]] = {}
 
@@ -55,7 +67,9 @@ class WorkspaceControl:
         """Take up what an earlier server left, and begin to watch."""
         if self.core.read(lambda tx: tx.get_meta("created")) is None:
             await self.core.write(lambda tx: tx.set_meta("created", str(time.time())))
+        self.uploads.sweep()
         await self.conductor.resume()
+        self.interactive.resume()
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):
             self.run_files.verify(run_id)
         self._watch = asyncio.get_running_loop().create_task(self.monitor.run(), name="monitor")
@@ -65,6 +79,8 @@ class WorkspaceControl:
         if self._watch:
             self._watch.cancel()
         self.conductor.close()
+        self.environments.close()
+        self.interactive.close()
 
     def active(self) -> int:
         """Runs that have not ended."""
@@ -72,14 +88,17 @@ class WorkspaceControl:
 
     def idle(self) -> bool:
         """True when nothing is left to do: no run, no stream, no checksum."""
+        if self.environments.building():
+            return False
         return not (self.core.bus.subscribers or self.run_files.verifying() or self.conductor.active() or self.active())
 
     # Questions
 
     def workspace(self) -> Mapping[str, Any]:
-        """Name and what an Azure config said of it."""
+        """Name, what an Azure config said of it, and what its users say of it."""
         values: dict[str, Any] = {key: self.core.read(lambda tx, k=key: tx.get_meta(k)) for key in _META}  # type: ignore[misc]
-        return {"name": self.core.name, **values, "created": float(values["created"] or 0)}
+        tags = json.loads(values["tags"] or "{}")
+        return {"name": self.core.name, **values, "created": float(values["created"] or 0), "tags": tags}
 
     def experiments(self) -> Sequence[Mapping[str, Any]]:
         """Experiments by name, with how many runs they have and when the last was made."""
@@ -92,10 +111,19 @@ class WorkspaceControl:
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
+        parent: str | None = None, include_children: bool = False,
     ) -> tuple[Sequence[RunRecord], bool]:  # fmt: skip
         """Newest first, and whether there are more."""
         found = self.core.read(
-            lambda tx: tx.list_runs(experiment=experiment, statuses=statuses, tags=tags, limit=limit + 1, before=before)
+            lambda tx: tx.list_runs(
+                experiment=experiment,
+                statuses=statuses,
+                tags=tags,
+                limit=limit + 1,
+                before=before,
+                parent=parent,
+                include_children=include_children,
+            )
         )
         return [self._with_reason(r) for r in found[:limit]], len(found) > limit
 
@@ -123,6 +151,15 @@ class WorkspaceControl:
     def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]:
         """Model versions, newest first."""
         return self.core.read(lambda tx: tx.models(name, run_id))
+
+    def datastores(self) -> Sequence[Mapping[str, Any]]:
+        """Datastores, the workspace's own first."""
+        found: Sequence[Mapping[str, Any]] = self.data.stores()["datastores"]
+        return found
+
+    def datasets(self) -> Sequence[DatasetRecord]:
+        """Registered versions of datasets, newest first."""
+        return self.data.datasets()
 
     def run_stream(self, run_id: str, *, logs: bool, offsets: Mapping[str, int]) -> AsyncIterator[tuple[str, Any]]:
         """Events of one run to its end."""
@@ -155,7 +192,15 @@ class WorkspaceControl:
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end."""
+        if self.core.read(lambda tx: tx.get_run(run_id)).spec.kind == INTERACTIVE:
+            return await self.interactive.cancel(run_id)
         return await self.conductor.cancel(run_id)
+
+    async def begin_interactive(self, asked: Mapping[str, Any]) -> tuple[RunRecord, str]:
+        """Begin a run that a client's process holds; see ``Interactive.begin``."""
+        if snapshot_id := asked["spec"].get("snapshot_id"):
+            await self._complete_snapshot(snapshot_id)
+        return await self.interactive.begin(asked)
 
     async def cancel_all(self, run_ids: Sequence[str]) -> None:
         """Cancel runs and wait until they have ended, as long as their grace allows (and a little more)."""
@@ -167,7 +212,7 @@ class WorkspaceControl:
                 await subscription.wait(deadline - time.monotonic())
 
     async def patch(self, run_id: str, changes: Mapping[str, Any]) -> RunRecord:
-        """Change tags, properties and display name in one step."""
+        """Change tags, properties, display name and description in one step."""
 
         _check_names("tag", changes.get("tags") or {})
         _check_names("property", changes.get("properties") or {})
@@ -178,8 +223,9 @@ class WorkspaceControl:
                 tx.tag(run_id, changes.get("tags") or {}, changes.get("remove_tags") or ())
             if changes.get("properties"):
                 tx.add_properties(run_id, changes["properties"])
-            if "display_name" in changes:
-                tx.update_run(run_id, display_name=changes["display_name"])
+            plain = {name: changes[name] for name in ("display_name", "description") if name in changes}
+            if plain:
+                tx.update_run(run_id, **plain)
             return tx.get_run(run_id)  # type: ignore[no-any-return]
 
         record = await self.core.write(work)
@@ -187,8 +233,11 @@ class WorkspaceControl:
         return record
 
     async def describe_workspace(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Keep what an Azure config said of the workspace."""
-        values = {k: str(given[k]) for k in ("subscription_id", "resource_group", "location") if given.get(k)}
+        """Keep what an Azure config or a user said of the workspace; ``tags`` replace all there are."""
+        values = {k: str(given[k]) for k in _SAID if given.get(k)}
+        if given.get("tags") is not None:
+            _check_names("tag", given["tags"])
+            values["tags"] = json.dumps({str(key): str(value) for key, value in given["tags"].items()})
 
         def work(tx: Writer) -> None:
             for key, value in values.items():
@@ -216,9 +265,14 @@ class WorkspaceControl:
         files = self._announced.get(snapshot_id)
         if files is None:
             return
-        if not await asyncio.to_thread(self.core.blobs.missing, sorted({f["sha256"] for f in files})):
-            await self.core.write(lambda tx: tx.add_snapshot(snapshot_id, files, time.time()))
-            self._announced.pop(snapshot_id, None)
+        async with self.core.keeping:
+            if not await asyncio.to_thread(self.core.blobs.missing, sorted({f["sha256"] for f in files})):
+                await self.core.write(lambda tx: tx.add_snapshot(snapshot_id, files, time.time()))
+                self._announced.pop(snapshot_id, None)
+
+    def _awaited(self) -> set[str]:
+        """Contents of snapshots that clients have announced and not used yet."""
+        return {f["sha256"] for files in self._announced.values() for f in files}
 
     def _with_reason(self, record: RunRecord) -> RunRecord:
         if record.status is RunStatus.QUEUED and not record.nodes:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from windlass.specs.run import RunRecord
 from windlass.specs.status import RunStatus
 from windlassd.control.views import LocatedFile as LocatedFile
-from windlassd.store.base import ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
 
 
 class Backend(Protocol):
@@ -23,6 +23,7 @@ class Backend(Protocol):
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
+        parent: str | None = None, include_children: bool = False,
     ) -> tuple[Sequence[RunRecord], bool]: ...  # (newest first, whether there are more)  # fmt: skip
     def get_run(self, run_id: str) -> RunRecord: ...  # with history
     def summaries(self, run_id: str) -> Sequence[SeriesSummary]: ...
@@ -33,6 +34,8 @@ class Backend(Protocol):
     def files(self, run_id: str) -> Sequence[Mapping[str, Any]]: ...  # {"path","size","sha256"}
     def locate(self, run_id: str, path: str) -> LocatedFile: ...
     def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]: ...
+    def datastores(self) -> Sequence[Mapping[str, Any]]: ...  # as in GET /v1/datastores
+    def datasets(self) -> Sequence[DatasetRecord]: ...  # registered versions, newest first
     def run_stream(
         self, run_id: str, *, logs: bool, offsets: Mapping[str, int]
     ) -> AsyncIterator[tuple[str, Any]]: ...  # (event name, data) as docs/dev/wire.md lists them; None data: keep-alive

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from windlass.errors import AzureMLException, UserErrorException
@@ -100,6 +100,58 @@ class ModelRecord:
     snapshot_id: str | None = None
     environment_key: str | None = None
     files: Sequence[Mapping[str, Any]] = ()
+    created_by: str | None = None
+    datasets: Sequence[Mapping[str, Any]] = ()
+    """``{"name": what it was used for, "id": the dataset's}``."""
+    sample_input: str | None = None
+    """Id of a dataset."""
+    sample_output: str | None = None
+    resources: Mapping[str, Any] | None = None
+    """What it needs to be served: ``cpu``, ``memory_in_gb``, ``gpu``."""
+    request_id: str | None = None
+    """A registration sent again under it gives the version it gave before."""
+
+
+@dataclass(frozen=True)
+class EnvironmentRecord:
+    """One version of a registered environment."""
+
+    name: str
+    version: str
+    created: float
+    definition: Mapping[str, Any]
+    """As the client wrote it."""
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class DatastoreRecord:
+    """A folder of data that somebody registered."""
+
+    name: str
+    path: str
+    """Absolute."""
+    created: float
+    kind: str = "local"
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A dataset: one version of a registered one, or one that a run read without it being registered (no name)."""
+
+    id: str
+    kind: str
+    """``File`` or ``Tabular``."""
+    definition: Mapping[str, Any]
+    """``places``, ``read`` (how a table is read) and ``steps``; made and understood by the SDK."""
+    created: float
+    name: str | None = None
+    version: int | None = None
+    description: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    run_id: str | None = None
+    """The run that made it."""
+    modified: float = 0.0
 
 
 class Reader(Protocol):
@@ -110,7 +162,8 @@ class Reader(Protocol):
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
-    ) -> Sequence[RunRecord]: ...  # newest first; at most ``limit``  # fmt: skip
+        parent: str | None = None, include_children: bool = False,
+    ) -> Sequence[RunRecord]: ...  # newest first; at most ``limit``; children only when asked for  # fmt: skip
     def active_runs(self) -> Sequence[RunRecord]: ...  # not final, in the order they were created
     def unverified_runs(self) -> Sequence[str]: ...  # ids of ended runs whose files lack checksums
     def run_of_request(self, request_id: str) -> RunRecord | None: ...
@@ -124,6 +177,18 @@ class Reader(Protocol):
     def find_cluster(self, name: str) -> tuple[ClusterSpec, float, float] | None: ...
     def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]: ...  # newest first
     def find_model(self, name: str, version: int | None = None) -> ModelRecord | None: ...  # None: the latest
+    def model_of_request(self, request_id: str) -> ModelRecord | None: ...
+    def used_blobs(self, hashes: Iterable[str]) -> set[str]: ...  # those that a model or a snapshot holds
+    def environments(self, name: str | None = None) -> Sequence[EnvironmentRecord]: ...  # newest version first
+    def find_environment(
+        self, name: str, version: str | None = None, label: str | None = None
+    ) -> EnvironmentRecord | None: ...  # without version and label the newest
+    def find_experiment(self, name: str) -> Mapping[str, Any] | None: ...  # as an entry of ``count_runs``
+    def datastores(self) -> Sequence[DatastoreRecord]: ...  # registered ones, by name
+    def find_datastore(self, name: str) -> DatastoreRecord | None: ...
+    def datasets(self, name: str | None = None) -> Sequence[DatasetRecord]: ...  # registered versions, newest first
+    def find_dataset(self, name: str, version: int | None = None) -> DatasetRecord | None: ...  # None: the latest
+    def find_dataset_by_id(self, dataset_id: str) -> DatasetRecord | None: ...
     def get_meta(self, key: str) -> str | None: ...
 
 
@@ -131,6 +196,7 @@ class Writer(Reader, Protocol):
     """Changes to the store, inside one ``write``; it reads what it wrote."""
 
     def create_run(self, run_id: str, spec: RunSpec, *, now: float, request_id: str | None = None) -> RunRecord: ...
+    def next_child_id(self, parent_id: str) -> str: ...  # <parent>_<n>, free in this write
     def transition(self, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None) -> RunRecord:
         """Move a run to ``status``, sets ``started``/``ended`` where due and adds to its history.
 
@@ -139,7 +205,7 @@ class Writer(Reader, Protocol):
         ...
 
     def update_run(self, run_id: str, **changes: Any) -> RunRecord:
-        """Set columns: ``display_name, environment, nodes, exit_code, exit_signal, lost_points, verified``."""
+        """Set ``display_name, description, environment, nodes, exit_code, exit_signal, lost_points, verified``."""
         ...
 
     def tag(self, run_id: str, tags: Mapping[str, str], remove: Iterable[str] = ()) -> None: ...
@@ -157,6 +223,31 @@ class Writer(Reader, Protocol):
     def put_cluster(self, spec: ClusterSpec, now: float) -> None: ...
     def delete_cluster(self, name: str) -> None: ...
     def add_model(self, model: ModelRecord) -> ModelRecord: ...  # ``version`` is given by the store: last + 1
+    def update_model(self, name: str, version: int, **changes: Any) -> ModelRecord:
+        """Set ``tags, properties, description, datasets, sample_input, sample_output, resources`` of a version."""
+        ...
+
+    def delete_model(self, name: str, version: int) -> ModelRecord | None: ...  # what it was; its number is used up
+    def add_environment(
+        self, name: str, definition: Mapping[str, Any], now: float, version: str | None = None
+    ) -> EnvironmentRecord:
+        """The newest version when it has this definition, else a new one, numbered one higher unless given.
+
+        Raises Conflict when ``version`` is there with another definition.
+        """
+        ...
+
+    def label_environment(self, name: str, version: str, labels: Iterable[str]) -> None: ...  # moves them to it
+    def update_experiment(self, name: str, now: float, **changes: Any) -> Mapping[str, Any]:
+        """Set ``tags`` (all of them) or ``archived`` (seconds, or None); one that is not there is made."""
+        ...
+
+    def delete_experiment(self, name: str) -> Sequence[str]: ...  # with its runs; returns their ids
+    def put_datastore(self, store: DatastoreRecord) -> None: ...
+    def delete_datastore(self, name: str) -> None: ...
+    def add_dataset(self, dataset: DatasetRecord) -> DatasetRecord: ...  # ``version`` as a model's; a known id stays
+    def update_dataset(self, dataset_id: str, now: float, **changes: Any) -> DatasetRecord: ...  # description, tags
+    def unregister_dataset(self, name: str) -> int: ...  # all versions lose the name and stay known by id
     def set_meta(self, key: str, value: str) -> None: ...
 
 

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
+from windlass.errors import ModelNotFoundException, UserErrorException
 from windlass.specs.cluster import ClusterSpec
 from windlassd.store._columns import clean, to_json, to_us
 from windlassd.store.base import ModelRecord
 from windlassd.store.runs import run_seq
-from windlassd.store.schema import clusters, meta, models, run_files, runs, snapshots
+from windlassd.store.schema import clusters, meta, model_names, models, run_files, runs, snapshots
 
 _FILES = (
     select(run_files.c.path, run_files.c.size, run_files.c.sha256)
@@ -25,7 +26,8 @@ _FILES = (
 _DROP_FILE = delete(run_files).where(run_files.c.run_seq == bindparam("of"), run_files.c.path == bindparam("at"))
 _SNAPSHOT = select(snapshots.c.files).where(snapshots.c.id == bindparam("snapshot_id"))
 _META = select(meta.c.value).where(meta.c.key == bindparam("name"))
-_MODEL_JSON = ("tags", "properties", "files")
+_MODEL_JSON = ("tags", "properties", "files", "datasets", "resources")
+_MODEL_CHANGES = frozenset({*_MODEL_JSON, "description", "sample_input", "sample_output"} - {"files"})
 _MODEL_FIELDS = tuple(field.name for field in fields(ModelRecord))
 
 
@@ -101,14 +103,67 @@ def find_model(db: Connection, name: str, version: int | None = None) -> ModelRe
     return None if row is None else _model(row)
 
 
+def model_of_request(db: Connection, request_id: str) -> ModelRecord | None:
+    """The version that a registration made; None when it made none."""
+    row = db.execute(select(models).where(models.c.request_id == request_id)).first()
+    return None if row is None else _model(row)
+
+
 def add_model(db: Connection, model: ModelRecord) -> ModelRecord:
-    """Add the next version of a model; returns it with the version it was given."""
-    last = db.execute(select(func.max(models.c.version)).where(models.c.name == model.name)).scalar()
-    model = replace(model, version=(last or 0) + 1, tags=model.tags or {}, properties=model.properties or {})
+    """Add the next version of a model; returns it with the version it was given.
+
+    A version is never given twice, not even after it was deleted. A repeated request gets what it got before.
+    """
+    if model.request_id is not None and (seen := model_of_request(db, model.request_id)):
+        return seen
+    version = _next_version(db, model.name)
+    model = replace(model, version=version, tags=model.tags or {}, properties=model.properties or {})
     columns = {name: getattr(model, name) for name in _MODEL_FIELDS}
     columns.update({name: to_json(columns[name]) for name in _MODEL_JSON}, created=to_us(model.created))
     db.execute(insert(models), columns)
     return model
+
+
+def update_model(db: Connection, name: str, version: int, **changes: Any) -> ModelRecord:
+    """Set columns of a version; raises ModelNotFoundException when there is none."""
+    if unknown := set(changes) - _MODEL_CHANGES:
+        raise UserErrorException(
+            f"{', '.join(sorted(unknown))} of a model cannot be set. Allowed: {', '.join(sorted(_MODEL_CHANGES))}."
+        )
+    if changes:
+        columns = {key: to_json(value) if key in _MODEL_JSON else value for key, value in changes.items()}
+        db.execute(update(models).where(models.c.name == name, models.c.version == version).values(columns))
+    found = find_model(db, name, version)
+    if found is None:
+        raise ModelNotFoundException(f"The model {name!r} has no version {version}.")
+    return found
+
+
+def delete_model(db: Connection, name: str, version: int) -> ModelRecord | None:
+    """Forget a version; returns what it was, None when there is none."""
+    found = find_model(db, name, version)
+    db.execute(delete(models).where(models.c.name == name, models.c.version == version))
+    return found
+
+
+def used_blobs(db: Connection, hashes: Iterable[str]) -> set[str]:
+    """Those of ``hashes`` that a model or a snapshot has. Reads every list of files: for rare questions."""
+    wanted, used = set(hashes), set()
+    for table in (models, snapshots):
+        for files in db.execute(select(table.c.files)).scalars():
+            used |= {file["sha256"] for file in json.loads(files)} & wanted
+            if used == wanted:
+                return used
+    return used
+
+
+def _next_version(db: Connection, name: str) -> int:
+    count = update(model_names).where(model_names.c.name == name).values(last=model_names.c.last + 1)
+    version: int | None = db.execute(count.returning(model_names.c.last)).scalar()
+    if version is None:
+        version = 1
+        db.execute(insert(model_names), {"name": name, "last": version})
+    return version
 
 
 def get_meta(db: Connection, key: str) -> str | None:
@@ -130,4 +185,4 @@ def _cluster(row: Any) -> tuple[ClusterSpec, float, float]:
 def _model(row: Any) -> ModelRecord:
     values = {name: row._mapping[name] for name in _MODEL_FIELDS}
     values.update({name: json.loads(values[name]) for name in _MODEL_JSON}, created=row.created / 1_000_000)
-    return ModelRecord(**{**values, "files": tuple(values["files"])})
+    return ModelRecord(**{**values, "files": tuple(values["files"]), "datasets": tuple(values["datasets"])})

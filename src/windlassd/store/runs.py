@@ -29,24 +29,28 @@ _BY_REQUEST = _RECORD.where(runs.c.request_id == bindparam("request_id"))
 _ACTIVE = _RECORD.where(runs.c.ended.is_(None)).order_by(runs.c.seq)
 _UNVERIFIED = select(runs.c.id).where(UNVERIFIED).order_by(runs.c.seq)
 _SEQ = select(runs.c.seq).where(runs.c.id == bindparam("run_id"))
+_CHILDREN = select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("parent"))
 _HISTORY = (
     select(run_history.c.time, run_history.c.status, run_history.c.reason_code, run_history.c.reason_message)
     .join(runs, runs.c.seq == run_history.c.run_seq)
     .where(runs.c.id == bindparam("run_id"))
     .order_by(run_history.c.id)
 )
-_COUNTS = select(experiments.c.name, experiments.c.runs, experiments.c.created, experiments.c.last)
+_COUNTS = select(
+    experiments.c.name, experiments.c.runs, experiments.c.created, experiments.c.last, experiments.c.tags,
+    experiments.c.archived,
+)  # fmt: skip
 _NEXT_NUMBER = (
     update(experiments)
     .where(experiments.c.name == bindparam("of"))
-    .values(runs=experiments.c.runs + 1, last=bindparam("now"))
+    .values(runs=experiments.c.runs + 1, last=bindparam("now"), archived=None)  # a new run brings it back
     .returning(experiments.c.id, experiments.c.runs)
 )
 _SET = update(runs).where(runs.c.id == bindparam("of"))
 _DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
 
 _LOOK = 1000
-_PLAIN = frozenset({"display_name", "exit_code", "exit_signal", "lost_points", "verified"})
+_PLAIN = frozenset({"display_name", "description", "exit_code", "exit_signal", "lost_points", "verified"})
 _AS_JSON = frozenset({"environment", "nodes"})
 
 
@@ -84,9 +88,15 @@ def unverified_runs(db: Connection) -> Sequence[str]:
 
 
 def count_runs(db: Connection) -> Mapping[str, Mapping[str, Any]]:
-    """For each experiment by name: how many runs, when made, when its newest run was."""
+    """For each experiment by name: how many runs, when made, when its newest run was, tags, when it was archived."""
     rows = db.execute(_COUNTS.order_by(experiments.c.name))
-    return {row.name: {"runs": row.runs, "created": to_s(row.created), "last": to_s(row.last)} for row in rows}
+    return {
+        row.name: {
+            "runs": row.runs, "created": to_s(row.created), "last": to_s(row.last) if row.runs else None,
+            "tags": json.loads(row.tags), "archived": to_s(row.archived),
+        }
+        for row in rows
+    }  # fmt: skip
 
 
 def list_runs(
@@ -97,12 +107,19 @@ def list_runs(
     tags: Sequence[tuple[str, str | None]] = (),
     limit: int = 100,
     before: str | None = None,
+    parent: str | None = None,
+    include_children: bool = False,
 ) -> Sequence[RunRecord]:
     """Runs that fit all filters, newest first: at most ``limit``, those older than the run ``before`` only.
 
-    ``statuses`` are alternatives; of ``tags`` each must be there, with the value when it has one.
+    ``statuses`` are alternatives; of ``tags`` each must be there, with the value when it has one. With ``parent`` only
+    that run's children; else runs that are nobody's, unless ``include_children``.
     """
     where: list[ColumnElement[bool]] = []
+    if parent is not None:
+        where.append(runs.c.parent_id == parent)
+    elif not include_children:
+        where.append(runs.c.parent_id.is_(None))
     if experiment is not None:
         number = db.execute(select(experiments.c.id).where(experiments.c.name == experiment)).scalar()
         if number is None:
@@ -130,8 +147,8 @@ def create_run(db: Connection, run_id: str, spec: RunSpec, *, now: float, reques
     row = {
         "id": run_id, "experiment_id": experiment_id, "number": number, "status": str(RunStatus.NOT_STARTED),
         "created": time, "request_id": request_id, "display_name": spec.display_name, "tags": to_json(spec.tags),
-        "properties": to_json(spec.properties), "environment": "{}", "nodes": "[]", "lost_points": 0,
-        "verified": False,
+        "properties": to_json(spec.properties), "parent_id": spec.parent_id, "environment": "{}", "nodes": "[]",
+        "lost_points": 0, "verified": False,
     }  # fmt: skip
     try:
         key = db.execute(insert(runs), row).inserted_primary_key
@@ -146,9 +163,18 @@ def create_run(db: Connection, run_id: str, spec: RunSpec, *, now: float, reques
     _add_tags(db, key[0], spec.tags)
     return RunRecord(
         id=run_id, experiment=spec.experiment, number=number, status=RunStatus.NOT_STARTED, spec=spec,
-        created=time / 1_000_000, display_name=spec.display_name, tags=dict(spec.tags),
+        created=time / 1_000_000, parent_id=spec.parent_id, display_name=spec.display_name, tags=dict(spec.tags),
         properties=dict(spec.properties),
     )  # fmt: skip
+
+
+def next_child_id(db: Connection, parent_id: str) -> str:
+    """The id that the next child of a run gets: ``<parent>_<n>``, counting from 0; raises when there is no parent."""
+    run_seq(db, parent_id)
+    number: int = db.execute(_CHILDREN, {"parent": parent_id}).scalar() or 0
+    while db.execute(_SEQ, {"run_id": f"{parent_id}_{number}"}).first() is not None:  # an id the user chose
+        number += 1
+    return f"{parent_id}_{number}"
 
 
 def transition(
@@ -225,6 +251,7 @@ def _record(row: Any) -> RunRecord:
         ended=to_s(row.ended),
         parent_id=row.parent_id,
         display_name=row.display_name,
+        description=row.description,
         tags=json.loads(row.tags),
         properties=json.loads(row.properties),
         environment=json.loads(row.environment),

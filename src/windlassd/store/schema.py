@@ -61,6 +61,8 @@ experiments = Table(
     Column("created", BigInteger, nullable=False),
     Column("last", BigInteger, nullable=False),  # creation of its newest run
     Column("runs", Integer, nullable=False),  # how many there ever were: the next run's number less one
+    Column("tags", Text, nullable=False, server_default="{}"),  # JSON
+    Column("archived", BigInteger),  # when; NULL while active
 )
 
 runs = Table(
@@ -79,6 +81,7 @@ runs = Table(
     Column("reason_code", Text),
     Column("reason_message", Text),
     Column("display_name", Text),
+    Column("description", Text),
     Column("tags", Text, nullable=False),  # JSON; run_tags is its index
     Column("properties", Text, nullable=False),  # JSON
     Column("environment", Text, nullable=False),  # JSON
@@ -90,6 +93,7 @@ runs = Table(
 )
 Index("ix_runs_experiment_id_status_seq", runs.c.experiment_id, runs.c.status, runs.c.seq)
 Index("ix_runs_experiment_id_seq", runs.c.experiment_id, runs.c.seq)
+Index("ix_runs_parent_id_seq", runs.c.parent_id, runs.c.seq)
 Index("ix_runs_status_seq", runs.c.status, runs.c.seq)
 Index("ix_runs_active", runs.c.seq, sqlite_where=ACTIVE, postgresql_where=ACTIVE)
 Index("ix_runs_unverified", runs.c.seq, sqlite_where=UNVERIFIED, postgresql_where=UNVERIFIED)
@@ -220,6 +224,65 @@ models = Table(
     Column("snapshot_id", Text),
     Column("environment_key", Text),
     Column("files", Text, nullable=False),  # JSON
+    Column("created_by", Text),
+    Column("datasets", Text, nullable=False),  # JSON
+    Column("sample_input", Text),
+    Column("sample_output", Text),
+    Column("resources", Text, nullable=False),  # JSON
+    Column("request_id", Text, unique=True),
     UniqueConstraint("name", "version"),
     Index("ix_models_run_id", "run_id"),
+)
+
+model_names = Table(
+    "model_names",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("last", Integer, nullable=False),  # highest version there ever was: a deleted one's is not given again
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("definition", Text, nullable=False),  # JSON, as the client wrote it
+    Column("sha256", Text, nullable=False),  # of the definition: a new version needs another
+    UniqueConstraint("name", "version"),
+)
+
+environment_labels = Table(
+    "environment_labels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+)
+
+datastores = Table(
+    "datastores",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    _id("seq"),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text),
+    Column("version", Integer),
+    Column("kind", Text, nullable=False),
+    Column("definition", Text, nullable=False),  # JSON
+    Column("description", Text),
+    Column("tags", Text, nullable=False),  # JSON
+    Column("run_id", Text),
+    Column("created", BigInteger, nullable=False),
+    Column("modified", BigInteger, nullable=False),
+    UniqueConstraint("name", "version"),
 )

@@ -15,11 +15,20 @@ from windlass.specs.cluster import ClusterSpec
 from windlass.specs.run import Reason, RunRecord, RunSpec
 from windlass.specs.spool import Frame
 from windlass.specs.status import RunStatus
-from windlassd.store import _ingest, models, runs, series
+from windlassd.store import _ingest, datasets, models, registered, runs, series
 from windlassd.store._migrate import bring_up_to_date
 from windlassd.store._sqlite import reader_engine, writer_engine
 from windlassd.store._writer_thread import WriterThread
-from windlassd.store.base import ModelRecord, Reader, Series, SeriesSummary, Writer
+from windlassd.store.base import (
+    DatasetRecord,
+    DatastoreRecord,
+    EnvironmentRecord,
+    ModelRecord,
+    Reader,
+    Series,
+    SeriesSummary,
+    Writer,
+)
 from windlassd.store.filesystem import refuse_network
 
 T = TypeVar("T")
@@ -89,8 +98,13 @@ class SqlReader:
         tags: Sequence[tuple[str, str | None]] = (),
         limit: int = 100,
         before: str | None = None,
+        parent: str | None = None,
+        include_children: bool = False,
     ) -> Sequence[RunRecord]:
-        return runs.list_runs(self._db, experiment=experiment, statuses=statuses, tags=tags, limit=limit, before=before)
+        return runs.list_runs(
+            self._db, experiment=experiment, statuses=statuses, tags=tags, limit=limit, before=before, parent=parent,
+            include_children=include_children,
+        )  # fmt: skip
 
     def active_runs(self) -> Sequence[RunRecord]:
         return runs.active_runs(self._db)
@@ -131,8 +145,40 @@ class SqlReader:
     def find_model(self, name: str, version: int | None = None) -> ModelRecord | None:
         return models.find_model(self._db, name, version)
 
+    def datastores(self) -> Sequence[DatastoreRecord]:
+        return datasets.all_datastores(self._db)
+
+    def find_datastore(self, name: str) -> DatastoreRecord | None:
+        return datasets.find_datastore(self._db, name)
+
+    def datasets(self, name: str | None = None) -> Sequence[DatasetRecord]:
+        return datasets.find_datasets(self._db, name)
+
+    def find_dataset(self, name: str, version: int | None = None) -> DatasetRecord | None:
+        return datasets.find_dataset(self._db, name, version)
+
+    def find_dataset_by_id(self, dataset_id: str) -> DatasetRecord | None:
+        return datasets.find_dataset_by_id(self._db, dataset_id)
+
     def get_meta(self, key: str) -> str | None:
         return models.get_meta(self._db, key)
+
+    def model_of_request(self, request_id: str) -> ModelRecord | None:
+        return models.model_of_request(self._db, request_id)
+
+    def used_blobs(self, hashes: Iterable[str]) -> set[str]:
+        return models.used_blobs(self._db, hashes)
+
+    def environments(self, name: str | None = None) -> Sequence[EnvironmentRecord]:
+        return registered.find_environments(self._db, name)
+
+    def find_environment(
+        self, name: str, version: str | None = None, label: str | None = None
+    ) -> EnvironmentRecord | None:
+        return registered.find_environment(self._db, name, version, label)
+
+    def find_experiment(self, name: str) -> Mapping[str, Any] | None:
+        return registered.find_experiment(self._db, name)
 
 
 class SqlWriter(SqlReader):
@@ -140,6 +186,9 @@ class SqlWriter(SqlReader):
 
     def create_run(self, run_id: str, spec: RunSpec, *, now: float, request_id: str | None = None) -> RunRecord:
         return runs.create_run(self._db, run_id, spec, now=now, request_id=request_id)
+
+    def next_child_id(self, parent_id: str) -> str:
+        return runs.next_child_id(self._db, parent_id)
 
     def transition(self, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None) -> RunRecord:
         return runs.transition(self._db, run_id, status, now=now, reason=reason)
@@ -171,5 +220,40 @@ class SqlWriter(SqlReader):
     def add_model(self, model: ModelRecord) -> ModelRecord:
         return models.add_model(self._db, model)
 
+    def put_datastore(self, store: DatastoreRecord) -> None:
+        datasets.put_datastore(self._db, store)
+
+    def delete_datastore(self, name: str) -> None:
+        datasets.delete_datastore(self._db, name)
+
+    def add_dataset(self, dataset: DatasetRecord) -> DatasetRecord:
+        return datasets.add_dataset(self._db, dataset)
+
+    def update_dataset(self, dataset_id: str, now: float, **changes: Any) -> DatasetRecord:
+        return datasets.update_dataset(self._db, dataset_id, now, **changes)
+
+    def unregister_dataset(self, name: str) -> int:
+        return datasets.unregister_dataset(self._db, name)
+
     def set_meta(self, key: str, value: str) -> None:
         models.set_meta(self._db, key, value)
+
+    def update_model(self, name: str, version: int, **changes: Any) -> ModelRecord:
+        return models.update_model(self._db, name, version, **changes)
+
+    def delete_model(self, name: str, version: int) -> ModelRecord | None:
+        return models.delete_model(self._db, name, version)
+
+    def add_environment(
+        self, name: str, definition: Mapping[str, Any], now: float, version: str | None = None
+    ) -> EnvironmentRecord:
+        return registered.add_environment(self._db, name, definition, now, version)
+
+    def label_environment(self, name: str, version: str, labels: Iterable[str]) -> None:
+        registered.label_environment(self._db, name, version, labels)
+
+    def update_experiment(self, name: str, now: float, **changes: Any) -> Mapping[str, Any]:
+        return registered.update_experiment(self._db, name, now, **changes)
+
+    def delete_experiment(self, name: str) -> Sequence[str]:
+        return registered.delete_experiment(self._db, name)

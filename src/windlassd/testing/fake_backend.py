@@ -15,7 +15,7 @@ from windlass.specs._codec import to_wire
 from windlass.specs.run import Reason, RunRecord
 from windlass.specs.status import RunStatus, may_follow
 from windlassd.server.backend import LocatedFile
-from windlassd.store.base import ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
 
 Point = tuple[float, int | None, Any]
 
@@ -38,6 +38,8 @@ class FakeBackend:
         self._runs: dict[str, RunRecord] = {}
         self._points: dict[str, dict[str, list[Point]]] = {}
         self._models: list[ModelRecord] = []
+        self.known_datastores: list[Mapping[str, Any]] = []
+        self.known_datasets: list[DatasetRecord] = []
         self._codes: dict[str, str] = {}
         self.compute_targets: list[Mapping[str, Any]] = []
 
@@ -120,12 +122,15 @@ class FakeBackend:
         tags: Sequence[tuple[str, str | None]] = (),
         limit: int = 100,
         before: str | None = None,
+        parent: str | None = None,
+        include_children: bool = False,
     ) -> tuple[Sequence[RunRecord], bool]:
         """Runs, newest first, and whether there are more."""
         found = [
             replace(run, history=())
             for run in self._newest_first()
             if experiment in (None, run.experiment)
+            and (run.parent_id == parent or (include_children and parent is None))
             and (not statuses or run.status in statuses)
             and all(key in run.tags and value in (None, run.tags[key]) for key, value in tags)
         ]
@@ -172,6 +177,14 @@ class FakeBackend:
     def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]:
         """Model versions, newest first."""
         return [m for m in self._models if name in (None, m.name) and run_id in (None, m.run_id)]
+
+    def datastores(self) -> Sequence[Mapping[str, Any]]:
+        """Datastores as they were put in."""
+        return list(self.known_datastores)
+
+    def datasets(self) -> Sequence[DatasetRecord]:
+        """Dataset versions as they were put in, newest first."""
+        return list(self.known_datasets)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end."""

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from windlass._transport.client import Client
+from windlass._transport.client import Client, quote
 from windlass._transport.places import workspace_dir
 from windlass.specs.run import RunRecord
 
@@ -99,7 +99,7 @@ class Workspace:
 
     def read(self, run_id: str, path: str) -> bytes:
         """Content of a kept file."""
-        return self.client.open("GET", f"/v1/runs/{run_id}/files/{path}").read()
+        return self.client.open("GET", f"/v1/runs/{run_id}/files/{quote(path)}").read()
 
     def files(self, run_id: str) -> list[str]:
         """Names of the kept files."""

@@ -194,8 +194,8 @@ class RunConformance(_Fixtures):
         numbers = [create(store, f"r{n}", now=float(n), experiment="ab"[n % 2]).number for n in range(5)]
         assert numbers == [1, 1, 2, 2, 3]
         assert store.read(lambda r: r.count_runs()) == {
-            "a": {"runs": 3, "created": 0.0, "last": 4.0},
-            "b": {"runs": 2, "created": 1.0, "last": 3.0},
+            "a": {"runs": 3, "created": 0.0, "last": 4.0, "tags": {}, "archived": None},
+            "b": {"runs": 2, "created": 1.0, "last": 3.0, "tags": {}, "archived": None},
         }
 
     def test_an_absent_run_is_named(self, store: Store) -> None:
@@ -312,6 +312,26 @@ class RunConformance(_Fixtures):
         assert listed(tags=[("n", "0"), ("n", "1")]) == ""
         assert listed(tags=[("n", None)], statuses=[RunStatus.FAILED, RunStatus.RUNNING], limit=1) == "3"
         assert [run.id for run in store.read(lambda r: r.active_runs())][:4] == ["r0", "r1", "r2", "r4"]
+
+    def test_children_are_listed_apart(self, store: Store) -> None:
+        create(store, "top")
+        create(store, "other")
+        for _ in range(2):
+            create(store, store.write(lambda w: w.next_child_id("top")).result(), parent_id="top")
+        create(store, "mine", parent_id="top")
+        create(store, "top_0_0", parent_id="top_0")
+
+        def listed(**filters: Any) -> list[str]:
+            return [run.id for run in store.read(lambda r: r.list_runs(**filters))]
+
+        assert listed() == ["other", "top"]
+        assert listed(parent="top") == ["mine", "top_1", "top_0"] and listed(parent="other") == []
+        assert listed(include_children=True, limit=2) == ["top_0_0", "mine"]
+        assert store.read(lambda r: r.get_run("top_1")).parent_id == "top"
+        create(store, "top_4", parent_id="top")
+        assert store.write(lambda w: w.next_child_id("top")).result() == "top_5", "one that is taken is passed over"
+        with pytest.raises(UserErrorException, match="nope"):
+            store.write(lambda w: w.next_child_id("nope")).result()
 
 
 class SeriesConformance(_Fixtures):

@@ -108,6 +108,18 @@ def test_run_shows_all_of_its_context(site: Site, browser: Browser) -> None:
     ]
 
 
+def test_parent_and_children_are_a_link_away(site: Site, browser: Browser) -> None:
+    run = site.backend.get_run(site.run_id)
+    spec = replace(run.spec, script="", snapshot_id="", kind="interactive")
+    child = replace(run, id=run.id + "_0", parent_id=run.id, display_name="fold 0", spec=spec)
+    site.backend.add_run(child)
+    page, twin = both(browser, f"/runs/{run.id}")
+    assert f"/runs/{child.id}" in page.links and "fold 0" in page.text and twin["parent"] is None
+    page, twin = both(browser, f"/runs/{child.id}")
+    assert f"/runs/{run.id}" in page.links and twin["children"] == []
+    assert f"/runs/{child.id}" not in both(browser, "/runs")[0].links
+
+
 def test_a_run_that_failed_says_why_first(site: Site, browser: Browser) -> None:
     (failed, *_) = site.backend.list_runs(statuses=[RunStatus.FAILED])[0]
     page, twin = both(browser, f"/runs/{failed.id}")

@@ -10,20 +10,46 @@ from windlass._microsoft import warn_of_microsoft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from windlass import ComputeTarget, Environment, Experiment, Model, Run, ScriptRunConfig, Workspace, get_run
+    from typing import List
+
+    from windlass import (
+        ComputeTarget,
+        ContainerRegistry,
+        Dataset,
+        Datastore,
+        Environment,
+        Experiment,
+        Model,
+        Run,
+        RunConfiguration,
+        ScriptRunConfig,
+        Workspace,
+        diagnostic_log,
+        get_run,
+    )
 
 __version__ = VERSION
 __all__ = [
     "VERSION",
     "ComputeTarget",
+    "ContainerRegistry",
+    "Dataset",
+    "Datastore",
     "Environment",
     "Experiment",
     "Model",
     "Run",
+    "RunConfiguration",
     "ScriptRunConfig",
     "Workspace",
+    "diagnostic_log",
     "get_run",
 ]
 __getattr__ = absent_names(__name__, lazily=__all__)
+
+
+def __dir__() -> "List[str]":
+    return sorted({*globals(), *__all__})
+
 
 warn_of_microsoft()

@@ -13,11 +13,12 @@ from windlass.authentication import (
     ServicePrincipalAuthentication,
     TokenAuthentication,
 )
-from windlass.errors import AzureMLException, RunEnvironmentException, UserErrorException
+from windlass.errors import AuthenticationException, AzureMLException, RunEnvironmentException, UserErrorException
 
 __all__ = [
     "AbstractAuthentication",
     "ArmTokenAuthentication",
+    "AuthenticationException",
     "AzureCliAuthentication",
     "AzureMLException",
     "AzureMLTokenAuthentication",

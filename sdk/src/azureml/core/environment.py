@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from azureml._absent import absent_names
+from windlass._environment_registry import ImageBuildDetails
+from windlass._environment_sections import (
+    DEFAULT_CPU_IMAGE,
+    DEFAULT_GPU_IMAGE,
+    ContainerRegistry,
+    DockerEnvironment,
+    DockerImagePlatform,
+    DockerSection,
+    PythonEnvironment,
+    PythonSection,
+)
 from windlass.conda_dependencies import CondaDependencies
-from windlass.environment import DockerSection, Environment, PythonSection
+from windlass.environment import Environment, EnvironmentReference
 from windlass.errors import AzureMLException, UserErrorException
 
 __all__ = [
+    "DEFAULT_CPU_IMAGE",
+    "DEFAULT_GPU_IMAGE",
     "AzureMLException",
     "CondaDependencies",
+    "ContainerRegistry",
+    "DockerEnvironment",
+    "DockerImagePlatform",
     "DockerSection",
     "Environment",
+    "EnvironmentReference",
+    "ImageBuildDetails",
+    "PythonEnvironment",
     "PythonSection",
     "UserErrorException",
 ]

@@ -1,7 +1,10 @@
-"""v1's ``azureml.core.resource_configuration``; nothing of it is offered yet."""
+"""v1's ``azureml.core.resource_configuration``."""
 
 from __future__ import annotations
 
 from azureml._absent import absent_names
+from windlass.errors import WebserviceException
+from windlass.resource_configuration import ResourceConfiguration
 
+__all__ = ["ResourceConfiguration", "WebserviceException"]
 __getattr__ = absent_names(__name__)

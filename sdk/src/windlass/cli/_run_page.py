@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from windlass._transport.client import Client
 
 _ENOUGH_POINTS = 500
+_SHOWN_CHILDREN = 20
 
 
 def show(client: "Client", record: "Dict[str, Any]") -> None:
@@ -22,7 +23,8 @@ def show(client: "Client", record: "Dict[str, Any]") -> None:
     files = client.get(address + "files")["files"]
     web = "%s/runs/%s" % (client.get("/v1/server")["web"], record["id"])
     kept = "%d, %s" % (len(files), size(sum(entry["size"] for entry in files))) if files else "none"
-    pairs([*_facts(record), ("Files", kept), ("Web view", web)])
+    children = client.get("/v1/runs", parent=record["id"], limit=_SHOWN_CHILDREN + 1)["runs"]
+    pairs([*_facts(record), ("Children", _children(children)), ("Files", kept), ("Web view", web)])
     logged = client.get(address + "metrics", points=_ENOUGH_POINTS)["metrics"]
     if logged:
         say("")
@@ -59,12 +61,18 @@ def _extent(about: "Mapping[str, Any]") -> "Sequence[Any]":
     return (values[-1], min(ordered), max(ordered)) if ordered else (values[-1], "", "")
 
 
+def _children(records: "Sequence[Dict[str, Any]]") -> str:
+    lines = ["%s  %s" % (record["id"], record["status"]) for record in records[:_SHOWN_CHILDREN]]
+    return "\n".join(lines + ["…"] * (len(records) > _SHOWN_CHILDREN))
+
+
 def _facts(record: "Dict[str, Any]") -> "Iterator[tuple[str, str]]":
     spec = record["spec"]
     yield "Run", record["id"]
     yield "Name", record["display_name"] or ""
     yield "Status", line_of(record)
     yield "Experiment", "%s, run %d" % (record["experiment"], record["number"])
+    yield "Parent", record.get("parent_id") or ""
     yield "Script", " ".join([spec["script"], *[_quoted(a) for a in spec["arguments"]]])
     yield "Source", spec["source_directory"] or ""
     yield "Git", _git(spec["git"])

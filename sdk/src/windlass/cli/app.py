@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from windlass.cli import compute, env, experiment, logs, model, run, server, submit
+from windlass.cli import compute, data, env, experiment, logs, model, run, server, submit
 from windlass.cli import init as init_command
 from windlass.cli import open as open_command
 from windlass.cli._options import SETTINGS, AsJson, ScriptCommand
@@ -52,6 +52,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(compute.app, name="compute")
 app.add_typer(env.app, name="env")
+app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(server.app, name="server")
 

@@ -89,8 +89,8 @@ def create(
     client = client_of(workspace)
     if name in [entry["spec"]["name"] for entry in client.get("/v1/computes")["computes"]] or name == _LOCAL:
         raise ComputeTargetException(
-            "The compute target %r exists. Delete it first (`windlass compute delete %s`), or change it in Python: "
-            "AmlCompute(ws, %r).update(…)." % (name, name, name)
+            "The compute target %r exists. Delete it first (`windlass compute delete %s`), or change it with "
+            "`windlass compute update %s`." % (name, name, name)
         )
     spec = ClusterSpec(
         name=name, vm_size=vm_size.upper() if vm_size else None, min_nodes=min_nodes, max_nodes=max_nodes,
@@ -98,6 +98,52 @@ def create(
     )  # fmt: skip
     made = client.put("/v1/computes/%s" % quote(name), to_wire(spec))
     result("%s: %s nodes" % (made["spec"]["name"], _nodes(made)))
+
+
+@app.command("update")
+def update(
+    name: Name,
+    min_nodes: Annotated[
+        Optional[int], typer.Option("--min-nodes", min=0, metavar="N", help="Nodes kept while idle.")
+    ] = None,
+    max_nodes: Annotated[Optional[int], typer.Option("--max-nodes", min=1, metavar="N", help="Nodes at most.")] = None,
+    idle_seconds: Annotated[
+        Optional[int], typer.Option("--idle-seconds", min=0, metavar="S", help="Seconds before it scales down.")
+    ] = None,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Change how far a compute target scales.
+
+    What is not given stays.
+    """
+    from windlass._transport.client import quote
+
+    client = client_of(workspace)
+    spec = _get(client, name)["spec"]
+    given = {"min_nodes": min_nodes, "max_nodes": max_nodes, "idle_seconds_before_scaledown": idle_seconds}
+    changed = client.put(
+        "/v1/computes/%s" % quote(name), dict(spec, **{key: value for key, value in given.items() if value is not None})
+    )
+    result("%s: %s nodes" % (name, _nodes(changed)))
+
+
+@app.command("sizes")
+def sizes(json: AsJson = False, workspace: WorkspaceName = None) -> None:
+    """List the sizes that --vm-size may name: your own, then Azure's."""
+    answer = client_of(workspace).get("/v1/vm-sizes")
+    if json:
+        as_json(answer)
+        return
+    rows = [
+        (entry["name"], str(entry["vcpus"]), "%g" % entry["memory_gb"],
+         "%d %s" % (entry["gpus"], entry["gpu_name"] or "") if entry["gpus"] else "", "own" if entry["own"] else "")
+        for entry in answer["sizes"]
+    ]  # fmt: skip
+    columns = (
+        Column("SIZE", wraps=True), Column("CORES", right=True), Column("MEMORY GB", right=True), Column("GPUS"),
+        Column(""),
+    )  # fmt: skip
+    table(columns, rows)
 
 
 @app.command("delete")

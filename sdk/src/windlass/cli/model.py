@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Dict, List, Optional
 
 import typer
 
-from windlass.cli._options import AsJson, WorkspaceName, noun
+from windlass.cli._options import AsJson, WorkspaceName, key_values, noun
 from windlass.cli._session import client_of
 from windlass.cli._show import Column, ago, as_json, pairs, result, size, table
 
@@ -44,7 +44,8 @@ def list_models(
         Column("MODEL"), Column("VERSION", right=True), Column("SIZE", right=True), Column("CREATED"),
         Column("RUN", wraps=True),
     )  # fmt: skip
-    table(columns, rows, empty="No model here. Register one with run.register_model(name, path).")
+    empty = "No model here. Register one with run.register_model(name, path) or `windlass model register`."
+    table(columns, rows, empty=empty)
 
 
 @app.command("show")
@@ -60,7 +61,9 @@ def show(model: Name, json: AsJson = False, workspace: WorkspaceName = None) -> 
         ("Run", entry["run_id"] or ""), ("Path", entry["path"]), ("Framework", framework),
         ("Tags", ", ".join("%s=%s" % item for item in entry["tags"].items())),
         ("Properties", ", ".join("%s=%s" % item for item in entry["properties"].items())),
-        ("Created", ago(entry["created"])), ("Size", size(entry["size"])), ("SHA-256", entry["sha256"]),
+        ("Datasets", "\n".join("%s: %s" % (used["name"], used["id"]) for used in entry["datasets"])),
+        ("Created", "%s%s" % (ago(entry["created"]), " by %s" % entry["created_by"] if entry["created_by"] else "")),
+        ("Size", size(entry["size"])), ("SHA-256", entry["sha256"]),
         ("Snapshot", entry["snapshot_id"] or ""), ("Environment", entry["environment_key"] or ""),
         ("Files", "\n".join("%s (%s)" % (file["path"], size(file["size"])) for file in entry["files"])),
     ])  # fmt: skip
@@ -88,6 +91,55 @@ def download(
         target = inside(destination, file["path"])
         fetch(client, address, file["path"], target)
         result(os.path.relpath(target))
+
+
+@app.command("register")
+def register(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file or a folder.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the model; versions count up under it.")],
+    description: Annotated[
+        Optional[str], typer.Option("--description", metavar="TEXT", help="Text for people.")
+    ] = None,
+    framework: Annotated[
+        Optional[str], typer.Option("--framework", metavar="NAME", help="Such as Onnx, PyTorch or ScikitLearn.")
+    ] = None,
+    tag: Annotated[
+        Optional[List[str]], typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")
+    ] = None,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Register a file or folder of this machine as a new version.
+
+    Prints the name and version.
+    """
+    from windlass.cli._session import open_workspace
+    from windlass.model import register_from_files
+
+    made = register_from_files(
+        open_workspace(workspace), path, name=name, description=description, model_framework=framework,
+        tags=key_values("--tag", tag, bare=True),
+    )  # fmt: skip
+    result(made.id)
+
+
+@app.command("delete")
+def delete(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME:VERSION", help="The version to delete.", show_default=False)
+    ],
+    workspace: WorkspaceName = None,
+) -> None:
+    """Delete a version of a model.
+
+    Its number is not given again.
+    """
+    from windlass._transport.client import quote
+
+    name, _, version = model.partition(":")
+    if not version.isdigit():
+        raise typer.BadParameter("give the version to delete, such as %s:1." % (name or "digits"))
+    client_of(workspace).delete("/v1/models/%s/versions/%s" % (quote(name), version))
+    result("%s: deleted" % model)
 
 
 def _get(client: "Client", text: str) -> "Dict[str, Any]":

@@ -191,6 +191,50 @@ def download(
         result(os.path.relpath(target))
 
 
+@app.command("replay")
+def replay(
+    offline_run: Annotated[
+        Optional[str],
+        typer.Argument(metavar="OFFLINE_RUN", help="Its id (OfflineRun_…); without one, those kept are listed.",
+                       show_default=False),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option("--experiment", "-e", metavar="NAME", help="Experiment that it becomes a run of.")
+    ] = "offline",
+    json: AsJson = False,
+    workspace: WorkspaceName = None,
+) -> None:  # fmt: skip
+    """Bring a run that was logged outside of any workspace into this one.
+
+    A script that asks for its run context without being submitted logs to an offline run, which is kept on this
+    machine. Prints the id of the new run.
+    """
+    from windlass._offline_folder import offline_runs
+    from windlass._replay import replay_offline_run
+
+    if offline_run is None:
+        _print_offline([state for state in offline_runs() if not state["parent"]], json)
+        return
+    made = replay_offline_run(open_workspace(workspace), experiment, offline_run)
+    if json:
+        as_json({"run": made.id})
+    else:
+        result(made.id)
+
+
+def _print_offline(states: "Sequence[Dict[str, Any]]", json: bool) -> None:
+    if json:
+        as_json({"offline_runs": states})
+        return
+    titles = ("OFFLINE RUN", "NAME", "CREATED", "STATUS", "REPLAYED AS")
+    columns = [Column(title, wraps=title == "NAME") for title in titles]
+    rows = [
+        (state["id"], state["display_name"] or "", ago(state["created"]), state["status"], state.get("replayed") or "")
+        for state in states
+    ]
+    table(columns, rows, empty="No offline run is kept on this machine.")
+
+
 def _of(run_id: str, what: str) -> str:
     from windlass._transport.client import quote
 

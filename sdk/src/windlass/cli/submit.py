@@ -104,7 +104,7 @@ def environment(
     python: "Optional[str]" = None, variables: "Optional[List[str]]" = None,
 ) -> "Environment":  # fmt: skip
     """The environment that the options ask for."""
-    from windlass.cli._requirements import read_requirements
+    from windlass._requirements_file import read_requirements
     from windlass.conda_dependencies import CondaDependencies
     from windlass.environment import Environment
 

@@ -33,3 +33,18 @@ def known_fields(cls: Type[T], data: Mapping[str, Any]) -> Dict[str, Any]:
     """
     names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     return {key: tuple(item) if isinstance(item, list) else item for key, item in data.items() if key in names}
+
+
+def whole_text(value: Any) -> Any:
+    """JSON's kinds with lone surrogates replaced: a shell's bytes that are no UTF-8 must not break who shows them."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "replace").decode()
+        return value
+    if isinstance(value, list):
+        return [whole_text(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_text(key): whole_text(item) for key, item in value.items()}
+    return value

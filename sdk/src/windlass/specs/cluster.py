@@ -15,7 +15,9 @@ class ClusterSpec:
     name: str
     engine: str = "local"
     vm_size: Optional[str] = None
-    """A size of ``specs.vm_sizes``, upper case; on the local engine a label."""
+    """A size of ``specs.vm_sizes`` or one that the workspace defines, upper case; on the local engine a label."""
+    gpus: Optional[int] = None
+    """GPUs of a node; the server sets it from the size. None without a size."""
     vm_priority: str = "dedicated"
     min_nodes: int = 0
     max_nodes: int = 1

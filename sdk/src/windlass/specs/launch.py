@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from windlass.specs._codec import known_fields
+from windlass.specs.data import DataSpec
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,20 @@ class LaunchSpec:
     stop_grace_s: float = 10.0
     """Between SIGTERM and SIGKILL when the run is canceled."""
     experiment: str = ""
+    data: Tuple[DataSpec, ...] = ()
+    """With the folders of their datastores filled in."""
+    command: Tuple[str, ...] = ()
+    """What to run instead of ``script``: words, or with ``shell`` one text for a shell."""
+    shell: bool = False
+    communicator: str = "None"
+    """v1's name of how processes talk, such as ``Gloo``: decides which variables they get."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "LaunchSpec":
         """The spec that ``to_wire`` made ``data`` from; unknown keys are left out."""
-        return cls(**known_fields(cls, data))
+        values = known_fields(cls, data)
+        values["data"] = tuple(DataSpec.from_wire(entry) for entry in values.get("data") or ())
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from windlass.specs._codec import known_fields
+from windlass.specs.data import DataSpec
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.status import RunStatus
+
+JOB, INTERACTIVE = "job", "interactive"
+"""What moves a run: an agent that runs its script, or a client's process that says when it is over."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,24 @@ class RunSpec:
     git: Mapping[str, str] = field(default_factory=dict)
     """``commit``, ``branch``, ``dirty`` ("true"/"false") when the folder is a git working tree."""
     submitted_by: Optional[str] = None
+    kind: str = JOB
+    parent_id: Optional[str] = None
+    """Id of the run it is a child of."""
+    data: Tuple[DataSpec, ...] = ()
+    """Data references, dataset inputs and outputs."""
+    command: Tuple[str, ...] = ()
+    """What to run instead of a script; ``script`` is empty then."""
+    shell: bool = False
+    """True: ``command`` is one text, for a shell."""
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """More for v1's ``runDefinition``: shown, never read."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "RunSpec":
         """The spec that ``to_wire`` made ``data`` from; unknown keys are left out."""
         values = known_fields(cls, data)
         values["environment"] = EnvironmentSpec.from_wire(values.get("environment") or {})
+        values["data"] = tuple(DataSpec.from_wire(entry) for entry in values.get("data") or ())
         return cls(**values)
 
 
@@ -75,6 +91,7 @@ class RunRecord:
     ended: Optional[float] = None
     parent_id: Optional[str] = None
     display_name: Optional[str] = None
+    description: Optional[str] = None
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -23,6 +23,8 @@ import struct
 import zlib
 from typing import Any, Iterator, NamedTuple, Tuple
 
+from windlass.specs._codec import whole_text
+
 SERIES, FLOAT, INT, JSON, LOST = 1, 2, 3, 4, 5
 NO_STEP = -(1 << 63)
 MAX_BODY_BYTES = 64 << 20
@@ -118,11 +120,11 @@ def _frame(body: bytes) -> Frame:
             return Frame(kind, series, time_us, None if step == NO_STEP else step, value)
         if kind == JSON:
             _, series, time_us, step = JSON_BODY.unpack_from(body)
-            value = json.loads(body[JSON_BODY.size :].decode())
+            value = whole_text(json.loads(body[JSON_BODY.size :].decode()))
             return Frame(kind, series, time_us, None if step == NO_STEP else step, value)
         if kind == SERIES:
             _, series = SERIES_BODY.unpack_from(body)
-            return Frame(kind, series, 0, None, json.loads(body[SERIES_BODY.size :].decode()))
+            return Frame(kind, series, 0, None, whole_text(json.loads(body[SERIES_BODY.size :].decode())))
         if kind == LOST:
             return Frame(kind, 0, 0, None, LOST_BODY.unpack(body)[1])
     except (struct.error, IndexError, ValueError) as problem:

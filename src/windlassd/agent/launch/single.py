@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,9 +17,22 @@ def ranks(launch: LaunchSpec, folder: RunFolder, variables: Callable[[int], Mapp
     found = []
     for rank in range(launch.process_count):
         env = dict(variables(rank))
-        argv = [launch.python, launch.script, *(expand(a, env) for a in launch.arguments)]
+        argv = command(launch, folder, env)
         found.append({"argv": argv, "env": env, "log": folder.log(log_name(rank, launch.process_count))})
     return found
+
+
+def command(launch: LaunchSpec, folder: RunFolder, env: Mapping[str, str]) -> list[str]:
+    """The words to execute: the script in its interpreter, or the user's command, without a shell unless asked for."""
+    arguments = [expand(a, env) for a in launch.arguments]
+    if not launch.command:
+        return [launch.python, launch.script, *arguments]
+    if launch.shell:
+        return ["/bin/sh", "-c", *launch.command]
+    program, *words = (expand(word, env) for word in launch.command)
+    # exec takes a path; the environment's own folder is the first of PATH, so that "python" is its interpreter.
+    place = os.path.join(folder.work, program) if "/" in program else program
+    return [shutil.which(place, path=env.get("PATH")) or program, *words, *arguments]
 
 
 def log_name(rank: int, count: int) -> str:

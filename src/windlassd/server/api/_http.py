@@ -19,6 +19,7 @@ from windlass.errors import (
     SnapshotTooLarge,
     UserErrorException,
 )
+from windlass.specs._codec import whole_text
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Conflict, StoreError
 
@@ -54,7 +55,7 @@ async def body_of(request: Request) -> Any:
         raise UserErrorException(f"The body of {request.method} {request.url.path} is not JSON: {e}") from e
     if not isinstance(data, dict):
         raise UserErrorException(f"The body of {request.method} {request.url.path} must be a JSON object.")
-    return data
+    return whole_text(data)
 
 
 def file_response(located: LocatedFile) -> FileResponse:
@@ -83,6 +84,8 @@ def install_error_handlers(app: FastAPI) -> None:
     async def ours(request: Request, problem: AzureMLException) -> Response:
         absent = isinstance(problem, (ComputeTargetException, UserErrorException)) and request.method == "GET"
         status = next((s for kind, s in _STATUS if isinstance(problem, kind)), 404 if absent else 400)
+        if problem.error_code == "conflict":
+            status = 409
         return error(status, problem.error_code, problem.message)
 
     @app.exception_handler(HTTPException)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from windlassd.control.workspace import WorkspaceControl
-from windlassd.server.api import agents, assets, runs, workspace
+from windlassd.server.api import agents, assets, data, interactive, registered, runs, workspace
 from windlassd.server.api._http import install_error_handlers
 
 
@@ -19,7 +19,10 @@ def create_api_app(
     app = FastAPI(title="Windlass", docs_url=None, redoc_url=None, openapi_url=None)
     install_error_handlers(app)
     app.include_router(runs.router(control))
+    app.include_router(interactive.router(control))
     app.include_router(assets.router(control))
+    app.include_router(registered.router(control))
+    app.include_router(data.router(control))
     app.include_router(workspace.router(control, describe, stop))
     app.include_router(agents.router(control))
     return app

@@ -1,4 +1,4 @@
-"""Routes of what runs need and leave: compute targets, snapshots, blobs, models, environments."""
+"""Routes of what runs need: compute targets and their sizes, snapshots, blobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from windlass.errors import SnapshotException, UserErrorException
-from windlass.specs._codec import to_wire
 from windlass.specs.cluster import ClusterSpec
 from windlassd.control.views import LocatedFile
 from windlassd.control.workspace import WorkspaceControl
@@ -25,8 +24,6 @@ def router(control: WorkspaceControl) -> APIRouter:
     routes = APIRouter(prefix="/v1")
     _compute(routes, control)
     _snapshots(routes, control)
-    _models(routes, control)
-    _environments(routes, control)
     return routes
 
 
@@ -46,6 +43,19 @@ def _compute(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.delete("/computes/{name}")
     async def delete_compute(name: str) -> Json:
         await control.clusters.delete(name)
+        return Json({})
+
+    @routes.get("/vm-sizes")
+    def sizes() -> Json:
+        return Json({"sizes": list(control.clusters.sizes.describe())})
+
+    @routes.put("/vm-sizes/{name}")
+    async def define_size(name: str, request: Request) -> Json:
+        return Json(await control.clusters.sizes.define(name, await body_of(request)))
+
+    @routes.delete("/vm-sizes/{name}")
+    async def forget_size(name: str) -> Json:
+        await control.clusters.sizes.forget(name)
         return Json({})
 
 
@@ -68,6 +78,15 @@ def _snapshots(routes: APIRouter, control: WorkspaceControl) -> None:
             await asyncio.to_thread(control.core.blobs.put, content, sha256)
             stored += 1
         return Json({"stored": stored})
+
+    @routes.post("/blobs/missing")
+    async def missing(request: Request) -> Json:
+        hashes = (await body_of(request))["hashes"]
+        return Json({"missing": list(await asyncio.to_thread(control.core.blobs.missing, hashes))})
+
+    @routes.put("/blobs/{sha256}")
+    async def put_piece(sha256: str, request: Request, offset: int, size: int) -> Json:
+        return Json(dict(await control.uploads.add(sha256, offset, size, await request.body())))
 
     @routes.get("/blobs/{sha256}")
     def blob(sha256: str) -> FileResponse:
@@ -92,35 +111,3 @@ async def _blobs(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Itera
             yield digest.hex(), iter([content])
     if buffer:
         raise SnapshotException("The upload of the source folder was cut short; submit again.")
-
-
-def _models(routes: APIRouter, control: WorkspaceControl) -> None:
-    @routes.get("/models")
-    def models(name: str | None = None, run_id: str | None = None) -> Json:
-        return Json({"models": [to_wire(m) for m in control.models(name, run_id)]})
-
-    @routes.post("/models")
-    async def register(request: Request) -> Json:
-        return Json(to_wire(await control.run_models.register(await body_of(request))))
-
-    @routes.get("/models/{name}/versions/{version}")
-    def model(name: str, version: str) -> Json:
-        return Json(to_wire(control.run_models.get(name, version)))
-
-    @routes.get("/models/{name}/versions/{version}/files/{path:path}")
-    def model_file(name: str, version: str, path: str) -> FileResponse:
-        return file_response(control.run_models.locate(name, version, path))
-
-
-def _environments(routes: APIRouter, control: WorkspaceControl) -> None:
-    @routes.get("/environments")
-    def environments() -> Json:
-        return Json({"environments": [to_wire(e) for e in control.core.envs.list()]})
-
-    @routes.delete("/environments/{key}")
-    def delete_environment(key: str) -> Json:
-        used = [r.id for r in control.core.read(lambda tx: tx.active_runs()) if r.environment.get("key") == key]
-        if used:
-            raise UserErrorException(f"The environment {key} is in use by {', '.join(used[:5])}; wait for it to end.")
-        control.core.envs.remove(key)
-        return Json({})

@@ -37,13 +37,16 @@ def router(control: WorkspaceControl) -> APIRouter:
         experiment: str | None = None,
         limit: int = 100,
         before: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
         request: Request = None,  # type: ignore[assignment]
     ) -> Json:
         statuses = [_status(s) for s in request.query_params.getlist("status")]
         tags = [_tag(t) for t in request.query_params.getlist("tag")]
         runs, more = control.list_runs(
-            experiment=experiment, statuses=statuses, tags=tags, limit=max(1, min(limit, _LIMIT)), before=before
-        )
+            experiment=experiment, statuses=statuses, tags=tags, limit=max(1, min(limit, _LIMIT)), before=before,
+            parent=parent, include_children=children,
+        )  # fmt: skip
         return Json({"runs": [to_wire(r) for r in runs], "more": more})
 
     @routes.get("/runs/{run_id}")

@@ -11,7 +11,7 @@ from windlass.specs._codec import to_wire
 from windlass.specs.run import RunRecord
 from windlass.specs.status import RunStatus
 from windlassd.server.web import present
-from windlassd.store.base import ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -120,6 +120,14 @@ class SeriesRow:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Something that has a page."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
 class RunPage:
     """Everything about one run."""
 
@@ -139,6 +147,9 @@ class RunPage:
     snapshot_id: str
     git: Pairs
     lost_points: int
+    parent: Link | None
+    children: tuple[RunRow, ...]
+    """The newest of them."""
     series: tuple[SeriesRow, ...]
     logs: tuple[FileRow, ...]
     files: tuple[FileRow, ...]
@@ -174,6 +185,11 @@ class ModelRow:
     version: int
     run_id: str | None
     run_url: str | None
+    created_by: str | None
+    snapshot_id: str | None
+    environment_key: str | None
+    datasets: Pairs
+    """Purpose and id of each."""
     framework: str
     size: int
     files: int
@@ -189,6 +205,40 @@ class ModelsPage:
 
     shell: Shell
     models: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True)
+class DatastoreRow:
+    """A folder of data."""
+
+    name: str
+    path: str
+    default: bool
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One version of a dataset."""
+
+    name: str
+    version: int
+    kind: str
+    places: tuple[str, ...]
+    """Where its files are, as ``datastore: path`` or a path of this machine."""
+    tags: Pairs
+    description: str | None
+    run_id: str | None
+    run_url: str | None
+    created: float
+
+
+@dataclass(frozen=True)
+class DataPage:
+    """Datastores, and all versions of all datasets, newest first."""
+
+    shell: Shell
+    datastores: tuple[DatastoreRow, ...]
+    datasets: tuple[DatasetRow, ...]
 
 
 @dataclass(frozen=True)
@@ -302,6 +352,22 @@ def series_row(summary: SeriesSummary) -> SeriesRow:
     )
 
 
+def dataset_row(dataset: DatasetRecord) -> DatasetRow:
+    """A dataset version as the table of datasets shows it."""
+    places = [(place.get("datastore"), place["path"]) for place in dataset.definition["places"]]
+    return DatasetRow(
+        name=dataset.name or "",
+        version=dataset.version or 0,
+        kind=dataset.kind,
+        places=tuple(f"{store}: {path or '/'}" if store else path for store, path in places),
+        tags=pairs(dataset.tags),
+        description=dataset.description,
+        run_id=dataset.run_id,
+        run_url=run_url(dataset.run_id) if dataset.run_id else None,
+        created=dataset.created,
+    )
+
+
 def model_row(model: ModelRecord) -> ModelRow:
     """A model version as the table of models shows it."""
     return ModelRow(
@@ -309,6 +375,10 @@ def model_row(model: ModelRecord) -> ModelRow:
         version=model.version,
         run_id=model.run_id,
         run_url=run_url(model.run_id) if model.run_id else None,
+        created_by=model.created_by,
+        snapshot_id=model.snapshot_id,
+        environment_key=model.environment_key,
+        datasets=tuple((str(used["name"]), str(used["id"])) for used in model.datasets),
         framework=" ".join(part for part in (model.framework, model.framework_version) if part),
         size=model.size,
         files=len(model.files),

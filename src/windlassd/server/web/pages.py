@@ -60,6 +60,7 @@ class Pages:
             ("/runs/{run_id}", self.run),
             ("/experiments", self.experiments),
             ("/models", self.models),
+            ("/data", self.data),
             ("/queue", self.queue),
         ):
             add(path + TWIN, handler, methods=["GET"])
@@ -122,6 +123,8 @@ class Pages:
             snapshot_id=run.spec.snapshot_id,
             git=contexts.pairs(run.spec.git),
             lost_points=run.lost_points,
+            parent=contexts.Link(run.parent_id, run_url(run.parent_id)) if run.parent_id else None,
+            children=tuple(run_row(child) for child in self._backend.list_runs(parent=run.id, limit=PAGE_SIZE)[0]),
             series=tuple(contexts.series_row(s) for s in self._backend.summaries(run.id)),
             logs=tuple(row for row in kept if row.path.startswith(_LOGS)),
             files=tuple(row for row in kept if not row.path.startswith(_LOGS)),
@@ -157,10 +160,22 @@ class Pages:
         )
         return self._renderer.answer(request, "models.html", page)
 
+    def data(self, request: Request) -> Response:
+        """Datastores and datasets."""
+        page = contexts.DataPage(
+            shell=self._shell(request, "Data", "data"),
+            datastores=tuple(
+                contexts.DatastoreRow(name=s["name"], path=s["path"], default=s["default"])
+                for s in self._backend.datastores()
+            ),
+            datasets=tuple(contexts.dataset_row(dataset) for dataset in self._backend.datasets()),
+        )
+        return self._renderer.answer(request, "data.html", page)
+
     def queue(self, request: Request) -> Response:
         """Compute targets and who waits for them."""
         under_way = tuple(status for status in RunStatus if not status.final)
-        runs, more = self._backend.list_runs(statuses=under_way, limit=_QUEUE_LIMIT)
+        runs, more = self._backend.list_runs(statuses=under_way, limit=_QUEUE_LIMIT, include_children=True)
         page = contexts.QueuePage(
             shell=self._shell(request, "Queue", "queue"),
             clusters=tuple(contexts.cluster_row(compute, runs) for compute in self._backend.computes()),
@@ -275,7 +290,6 @@ def _facts(run: RunRecord) -> contexts.Pairs:
         ("Time limit", present.duration(spec.max_run_duration_s) if spec.max_run_duration_s else ""),
         ("Submitted by", spec.submitted_by or ""),
         ("Source folder", spec.source_directory or ""),
-        ("Parent run", run.parent_id or ""),
     ]
     return tuple((name, value) for name, value in facts if value)
 

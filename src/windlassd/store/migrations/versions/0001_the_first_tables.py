@@ -21,12 +21,39 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_clusters")),
     )
     op.create_table(
+        "datasets",
+        sa.Column("seq", _ID, autoincrement=True, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=True),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("modified", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_datasets")),
+        sa.UniqueConstraint("id", name=op.f("uq_datasets_id")),
+        sa.UniqueConstraint("name", "version", name=op.f("uq_datasets_name_version")),
+    )
+    op.create_table(
+        "datastores",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_datastores")),
+    )
+    op.create_table(
         "experiments",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("runs", sa.Integer(), nullable=False),
+        sa.Column("tags", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("archived", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_experiments")),
         sa.UniqueConstraint("name", name=op.f("uq_experiments_name")),
     )
@@ -54,10 +81,41 @@ def upgrade() -> None:
         sa.Column("snapshot_id", sa.Text(), nullable=True),
         sa.Column("environment_key", sa.Text(), nullable=True),
         sa.Column("files", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=True),
+        sa.Column("datasets", sa.Text(), nullable=False),
+        sa.Column("sample_input", sa.Text(), nullable=True),
+        sa.Column("sample_output", sa.Text(), nullable=True),
+        sa.Column("resources", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_models")),
         sa.UniqueConstraint("name", "version", name=op.f("uq_models_name_version")),
+        sa.UniqueConstraint("request_id", name=op.f("uq_models_request_id")),
     )
     op.create_index("ix_models_run_id", "models", ["run_id"], unique=False)
+    op.create_table(
+        "model_names",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_model_names")),
+    )
+    op.create_table(
+        "environments",
+        sa.Column("id", _ID, autoincrement=True, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_environments")),
+        sa.UniqueConstraint("name", "version", name=op.f("uq_environments_name_version")),
+    )
+    op.create_table(
+        "environment_labels",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "label", name=op.f("pk_environment_labels")),
+    )
     op.create_table(
         "snapshots",
         sa.Column("id", sa.Text(), nullable=False),
@@ -80,6 +138,7 @@ def upgrade() -> None:
         sa.Column("reason_code", sa.Text(), nullable=True),
         sa.Column("reason_message", sa.Text(), nullable=True),
         sa.Column("display_name", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
         sa.Column("tags", sa.Text(), nullable=False),
         sa.Column("properties", sa.Text(), nullable=False),
         sa.Column("environment", sa.Text(), nullable=False),
@@ -111,6 +170,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_runs_experiment_id_seq", "runs", ["experiment_id", "seq"], unique=False)
     op.create_index("ix_runs_experiment_id_status_seq", "runs", ["experiment_id", "status", "seq"], unique=False)
+    op.create_index("ix_runs_parent_id_seq", "runs", ["parent_id", "seq"], unique=False)
     op.create_index("ix_runs_status_seq", "runs", ["status", "seq"], unique=False)
     op.create_table(
         "run_files",

@@ -1,7 +1,0 @@
-"""v1's ``azureml.core.webservice.local``; nothing of it is offered yet."""
-
-from __future__ import annotations
-
-from azureml._absent import absent_names
-
-__getattr__ = absent_names(__name__)

@@ -1,0 +1,74 @@
+"""The end of a workspace: its server stops, its folder goes or is put aside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from windlass import settings
+from windlass._transport import places
+from windlass.errors import ServiceUnavailable, UserErrorException
+
+if TYPE_CHECKING:
+    from windlass._transport.client import Client
+
+_STOP_S = 30.0
+_POLL_S = 0.02
+
+
+def end(client: "Client", workspace_dir: str, *, remove: bool) -> None:
+    """Stop the server of the workspace and remove its folder, or move it to ``deleted/`` of the home.
+
+    Raises:
+        UserErrorException: runs have not ended, or there is no such workspace.
+    """
+    if not os.path.isdir(workspace_dir):
+        raise UserErrorException("There is no workspace in %s; it may have been deleted already." % workspace_dir)
+    client.post("/v1/server/stop", {"force": False})
+    client.close()
+    _wait_for_the_end(workspace_dir)
+    # first a name that nobody opens: a client that comes now makes a new workspace, instead of opening half of this one
+    folder = os.path.join(settings.home(), "deleted")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    aside = os.path.join(folder, "%s-%d" % (os.path.basename(workspace_dir), time.time_ns()))
+    os.rename(workspace_dir, aside)
+    if remove:
+        _remove(aside)
+    else:
+        sys.stderr.write("windlass: the deleted workspace's data lies in %s\n" % aside)
+
+
+def _wait_for_the_end(workspace_dir: str) -> None:
+    """Return when no server has the workspace: it holds its lock to the last moment."""
+    import fcntl  # servers of this machine are on systems that have it
+
+    deadline = time.monotonic() + _STOP_S
+    with open(os.path.join(places.server_dir(workspace_dir), "server.lock"), "ab") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as e:
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailable(
+                        "The server of %s did not stop within %g s." % (workspace_dir, _STOP_S), "Try again."
+                    ) from e
+            time.sleep(_POLL_S)
+
+
+def _remove(root: str) -> None:
+    for folder, below, _ in os.walk(root):
+        for name in below:
+            if not os.path.islink(os.path.join(folder, name)):
+                os.chmod(os.path.join(folder, name), 0o700)  # scripts leave folders that nobody may enter
+    for last in (False, False, False, True):
+        try:
+            shutil.rmtree(root)
+            return
+        except OSError:  # the agent wrote its last line meanwhile
+            if last:
+                raise
+            time.sleep(_POLL_S)

@@ -1,0 +1,115 @@
+"""Routes of what users register: models, environments, and what they say of experiments."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from windlass.specs._codec import to_wire
+from windlass.specs.environment import EnvironmentSpec
+from windlassd.control.workspace import WorkspaceControl
+from windlassd.server.api._http import Json, body_of, file_response
+
+
+def router(control: WorkspaceControl) -> APIRouter:
+    """The routes under ``/v1`` for what has a name and versions."""
+    routes = APIRouter(prefix="/v1")
+    _models(routes, control)
+    _built(routes, control)
+    _environments(routes, control)
+    _experiments(routes, control)
+    return routes
+
+
+def _models(routes: APIRouter, control: WorkspaceControl) -> None:
+    models = control.run_models
+
+    @routes.get("/models")
+    def listing(
+        request: Request, name: str | None = None, run_id: str | None = None, framework: str | None = None,
+        dataset_id: str | None = None, latest: bool = False,
+    ) -> Json:  # fmt: skip
+        tags, properties = ([_pair(text) for text in request.query_params.getlist(key)] for key in ("tag", "property"))
+        found = models.list(
+            name=name, run_id=run_id, tags=tags, properties=properties, framework=framework, dataset_id=dataset_id,
+            latest=latest,
+        )  # fmt: skip
+        return Json({"models": [to_wire(model) for model in found]})
+
+    @routes.post("/models")
+    async def register(request: Request) -> Json:
+        return Json(to_wire(await models.register(await body_of(request))))
+
+    @routes.get("/models/{name}/versions/{version}")
+    def model(name: str, version: str) -> Json:
+        return Json(to_wire(models.get(name, version)))
+
+    @routes.patch("/models/{name}/versions/{version}")
+    async def update(name: str, version: str, request: Request) -> Json:
+        return Json(to_wire(await models.update(name, version, await body_of(request))))
+
+    @routes.delete("/models/{name}/versions/{version}")
+    async def delete(name: str, version: str) -> Json:
+        await models.delete(name, version)
+        return Json({})
+
+    @routes.get("/models/{name}/versions/{version}/files/{path:path}")
+    def model_file(name: str, version: str, path: str) -> FileResponse:
+        return file_response(models.locate(name, version, path))
+
+
+def _built(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.get("/environments")
+    def environments() -> Json:
+        return Json({"environments": [to_wire(e) for e in control.core.envs.list()]})
+
+    @routes.delete("/environments/{key}")
+    async def delete_environment(key: str) -> Json:
+        await control.environments.remove(key)
+        return Json({})
+
+    @routes.post("/environment-builds")
+    async def build(request: Request) -> Json:
+        spec = EnvironmentSpec.from_wire((await body_of(request))["spec"])
+        return Json(dict(control.environments.build(spec)))
+
+    @routes.get("/environment-builds/{build_id}")
+    async def watch(build_id: str, line: int = 0, wait_s: float = 0.0) -> Json:
+        return Json(dict(await control.environments.watch(build_id, line, wait_s)))
+
+
+def _environments(routes: APIRouter, control: WorkspaceControl) -> None:
+    registry = control.environments
+
+    @routes.get("/registered-environments")
+    def listing(name: str | None = None) -> Json:
+        return Json({"environments": [to_wire(record) for record in registry.list(name)]})
+
+    @routes.post("/registered-environments/{name}")
+    async def register(name: str, request: Request) -> Json:
+        body = await body_of(request)
+        return Json(to_wire(await registry.register(name, body["definition"], body.get("version"))))
+
+    @routes.get("/registered-environments/{name}")
+    def find(name: str, version: str | None = None, label: str | None = None) -> Json:
+        return Json(to_wire(registry.get(name, version, label)))
+
+    @routes.put("/registered-environments/{name}/versions/{version}/labels")
+    async def label(name: str, version: str, request: Request) -> Json:
+        return Json(to_wire(await registry.label(name, version, (await body_of(request))["labels"])))
+
+
+def _experiments(routes: APIRouter, control: WorkspaceControl) -> None:
+    @routes.patch("/experiments/{name}")
+    async def patch(name: str, request: Request) -> Json:
+        return Json(dict(await control.experiment_facts.patch(name, await body_of(request))))
+
+    @routes.delete("/experiments/{name}")
+    async def delete(name: str) -> Json:
+        await control.experiment_facts.delete(name)
+        return Json({})
+
+
+def _pair(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    return key, value if equals else None
