@@ -105,7 +105,7 @@ class RunFiles:
             raise UserErrorException(
                 "names has %d entries and paths has %d; they go together." % (len(names), len(paths))
             )
-        kept = [self.upload_file(name, path, datastore_name) for name, path in zip(names, paths)]  # noqa: B905 - 3.7 has no strict
+        kept = [self.upload_file(name, path, datastore_name) for name, path in zip(names, paths)]
         return kept if return_artifacts else None
 
     def upload_folder(self, name: str, path: str, datastore_name: "Optional[str]" = None) -> "List[Dict[str, Any]]":

@@ -278,7 +278,7 @@ class _OfflineRun:
             raise UserErrorException("create_children needs count, or tag_key with tag_values.")
         made = [self.child_run() for _ in (range(count) if count is not None else tag_values)]
         if tag_key is not None:
-            for child, value in zip(made, tag_values):  # noqa: B905 - 3.7 has no strict
+            for child, value in zip(made, tag_values):
                 child.tag(tag_key, str(value))
         return made
 
@@ -366,7 +366,7 @@ class _OfflineRun:
             raise UserErrorException(
                 "name has %d entries and paths has %d; they go together." % (len(name), len(paths))
             )
-        for kept, path in zip(name, paths):  # noqa: B905 - 3.7 has no strict
+        for kept, path in zip(name, paths):
             self.upload_file(kept, path, datastore_name)
 
     def upload_folder(self, name: str, path: str, datastore_name: "Optional[str]" = None) -> None:

@@ -47,7 +47,7 @@ def points(about: "Mapping[str, Any]") -> None:
 
     rows = [
         (iso_time(moment) or "", "" if step is None else str(step), number(value))
-        for moment, step, value in zip(about["times"], about["steps"], values_of(about))  # noqa: B905 (3.7)
+        for moment, step, value in zip(about["times"], about["steps"], values_of(about))
     ]
     table((Column("TIME"), Column("STEP", right=True), Column("VALUE", wraps=True)), rows)
 

@@ -132,7 +132,7 @@ def _aligned(columns: "Sequence[Column]", rows: "Sequence[Sequence[str]]") -> No
     for row in cells:
         padded = [
             cell.rjust(width) if column.right else cell.ljust(width)
-            for cell, width, column in zip(row, widths, columns)  # noqa: B905 (3.7)
+            for cell, width, column in zip(row, widths, columns)
         ]
         result("  ".join(padded).rstrip())
 
