@@ -173,8 +173,6 @@ def test_a_killed_client_leaves_a_failed_run_with_all_it_logged(shared: Workspac
 def test_another_process_takes_a_child_over(experiment: Experiment, shared: Workspace, tmp_path: Path) -> None:
     client = Client(tmp_path, "run.create_children(count=1)")
     child = Run.get(experiment.workspace, client.run_id + "_0")
-    with pytest.raises(RunEnvironmentException, match="not part of"):
-        child.log("x", 1)
     child.start()
     child.log("x", 1)
     client.kill()

@@ -47,7 +47,7 @@ class RunLogging:
         """
         metrics = self._metrics
         if metrics is None:
-            raise self._elsewhere("log")
+            metrics = self._log("log")
         metrics.scalar(name, value, description, step)
 
     def log_list(self, name: str, value: Any, description: str = "") -> None:
@@ -76,7 +76,8 @@ class RunLogging:
         Raises:
             ServiceUnavailable: it is not, after ``timeout_seconds``; nothing is lost, it follows later.
         """
-        mark = self._metrics.mark() if self._metrics is not None else None
+        metrics = self._metrics or self._carried()
+        mark = metrics.mark() if metrics is not None else None
         if mark is None:
             return
         name, offset = mark
@@ -202,15 +203,28 @@ class RunLogging:
     def _log_file(self, method: str, name: str, content: bytes, suffix: str, kind: str, description: str) -> None:
         from windlass._artifact_metrics import address
 
-        metrics = self._log(method)
+        if self._metrics is None:
+            raise self._elsewhere(method)
+        metrics = self._metrics
         kept = metrics.keep_file(name, content, suffix)
         if kept is not None:
             metrics.composite(name, kind, address(self._id, kept), description or "")
 
     def _log(self, method: str) -> MetricsLog:
-        if self._metrics is None:
+        """The writer of this run's metrics: its own in its script or the process that began it, else a carried one."""
+        if self._metrics is not None:
+            return self._metrics
+        if self._over is not None:
             raise self._elsewhere(method)
-        return self._metrics
+        from windlass._session import session
+
+        return session(self._client).carry(self._id)
+
+    def _carried(self) -> "Optional[MetricsLog]":
+        """What this process logged into the run from outside, if it did."""
+        from windlass._session import carried
+
+        return None if self._over is not None else carried(self._id)
 
     def _elsewhere(self, method: str) -> RunEnvironmentException:
         if self._over is not None:

@@ -8,6 +8,7 @@ without ``complete()`` leaves that to the server, which finds the spools on disk
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Set
 
-from windlass._metrics_log import metrics_log
+from windlass._metrics_log import MetricsLog, metrics_log
 from windlass._spools import frames_at, spool_files
 from windlass.errors import AzureMLException, ServiceUnavailable
 
@@ -60,6 +61,7 @@ class Session:
         self._client = client
         self._change = threading.Condition()
         self._runs: "Dict[str, str]" = {}
+        self._carried: "Dict[str, str]" = {}
         self._ended: "Set[str]" = set()
         self._ended_outside: "Set[str]" = set()
         self._line: "Optional[threading.Thread]" = None
@@ -79,6 +81,35 @@ class Session:
                 self._shipper = _daemon("ship", self._ship)
             self._change.notify_all()
 
+    def carry(self, run_id: str) -> "MetricsLog":
+        """The writer for points that this process logs into a run it is no part of; they are shipped and no more.
+
+        They lie in ``clients/<run id>`` of the workspace until then; what a killed process leaves there is brought in
+        at the server's next start.
+        """
+        with self._change:
+            folder = self._carried.get(run_id)
+            if folder is None:
+                folder = self._carried[run_id] = os.path.join(self._client.workspace_dir, "clients", run_id)
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+            if self._shipper is None:
+                self._shipper = _daemon("ship", self._ship)
+            self._change.notify_all()
+        return metrics_log(folder)
+
+    def carried_log(self, run_id: str) -> "Optional[MetricsLog]":
+        """The writer that ``carry`` gave for the run in this process, or None."""
+        folder = self._carried.get(run_id)
+        return None if folder is None else metrics_log(folder)
+
+    def send_rest(self) -> None:
+        """At the process's end: send what was logged from outside and is not sent yet; what fails stays on disk."""
+        for run_id, folder in self._carried.items():
+            try:
+                self._ship_run(run_id, folder)
+            except AzureMLException:
+                continue
+
     def take_over(self, run_id: str) -> str:
         """Hold from now on a run that another process began; returns its spool folder."""
         answer = self._client.post("/v1/clients/%s/runs" % self.id, {"run_id": run_id, "owner": owner()})
@@ -97,7 +128,7 @@ class Session:
     def release(self, run_id: str) -> None:
         """The run is over."""
         with self._change:
-            spool = self._runs.pop(run_id, None)
+            spool = self._runs.pop(run_id, None) or self._carried.pop(run_id, None)
             if spool is not None:
                 for path in [path for path in self._acked if path.startswith(spool + os.sep)]:
                     del self._acked[path]
@@ -171,7 +202,7 @@ class Session:
             with self._change:
                 if self._wanted == wanted:
                     self._change.wait(pause_s)
-                wanted, held = self._wanted, dict(self._runs)
+                wanted, held = self._wanted, dict(self._carried, **self._runs)
                 if not held:
                     self._shipper = None
                     return
@@ -205,10 +236,22 @@ class Session:
                 )  # fmt: skip
                 moved = True
                 with self._change:
-                    if run_id not in self._runs:
+                    if run_id not in self._runs and run_id not in self._carried:
                         return moved
                     self._acked[path] = int(answer["acked"])
         return moved
+
+
+def carried(run_id: str) -> "Optional[MetricsLog]":
+    """The writer for a run that this process logged into from outside, in whatever workspace; None when it did not."""
+    with _sessions_lock:
+        found = [held.carried_log(run_id) for held in _sessions.values()]
+    return next((log for log in found if log is not None), None)
+
+
+def _at_exit() -> None:
+    for held in list(_sessions.values()):
+        held.send_rest()
 
 
 def begin(client: "Client", asked: "Mapping[str, Any]", folder: "Optional[str]" = None) -> "Any":
@@ -243,5 +286,6 @@ def _after_fork_in_child() -> None:
     _sessions.clear()
 
 
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -15,7 +15,7 @@ from windlass.specs.run import INTERACTIVE, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
 from windlassd.compute.base import Plan
-from windlassd.control import metrics, streams, submit
+from windlassd.control import carried, metrics, streams, submit
 from windlassd.control.agents import AgentHub
 from windlassd.control.clusters import Clusters
 from windlassd.control.conductor import Conductor
@@ -68,6 +68,7 @@ class WorkspaceControl:
         if self.core.read(lambda tx: tx.get_meta("created")) is None:
             await self.core.write(lambda tx: tx.set_meta("created", str(time.time())))
         self.uploads.sweep()
+        await carried.bring_in(self.core, self.events.ingest)
         await self.conductor.resume()
         self.interactive.resume()
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):

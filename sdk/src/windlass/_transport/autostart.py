@@ -113,7 +113,7 @@ def _unwritable(workspace: str, problem: OSError) -> UserErrorException:
 
 
 def _start(workspace: str, folder: str) -> None:
-    python = server_interpreter()
+    python, timeout_s = server_interpreter(), settings.get("server_start_timeout_s")
     log_path = os.path.join(folder, "server.log")
     ready_read, ready_write = os.pipe()
     environment = settings.child_environment(_STRIPPED)
@@ -129,7 +129,6 @@ def _start(workspace: str, folder: str) -> None:
     finally:
         os.close(ready_write)
     try:
-        timeout_s = settings.get("server_start_timeout_s")
         readable = select.select([ready_read], [], [], timeout_s)[0]
         if readable and os.read(ready_read, 1):
             child.returncode = 0  # it lives on without us; keep subprocess from warning about that
@@ -137,7 +136,9 @@ def _start(workspace: str, folder: str) -> None:
             return
     finally:
         os.close(ready_read)
-    if is_running(workspace):
+    if is_running(workspace):  # another's, started by hand; ours ends by itself
+        child.returncode = 0
+        _started.append(child.pid)
         return
     try:
         child.wait(_END_S if readable else 0)  # it closed its end of the pipe, so it is ending
