@@ -31,3 +31,8 @@ def test_following_an_ended_run_exits_by_its_outcome(cli: Cli, history: History)
 def test_only_logs_can_be_followed(cli: Cli, history: History) -> None:
     said = cli("logs", "-f", history.good, "--file", "outputs/model/weights.txt")
     assert said.code == 1 and "Leave out -f" in said.err
+
+
+def test_following_a_file_that_an_ended_run_lacks_is_refused(cli: Cli, history: History) -> None:
+    said = cli("logs", "-f", history.good, "--file", "70_driver_lag.txt")
+    assert said.code == 1 and "70_driver_log.txt" in said.err

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from windlassd.envs._uv_errors import failure, suggestion
+from windlassd.envs._uv_errors import failure, killed, suggestion
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,9 @@ def test_a_long_reason_is_cut_in_the_middle() -> None:
     found = failure("Failed to build `x==1`\n" + "\n".join(f"line {n}" for n in range(2000)), ["x"], "3.11.7")
     assert len(found.message) < 2000
     assert "line 0" in found.message and "line 1999" in found.message
+
+
+def test_a_killed_uv_is_called_killed() -> None:
+    problem = killed(9)
+    assert problem.transient and "SIGKILL" in problem.message and "memory" in problem.message
+    assert "memory" not in killed(15).message

@@ -44,6 +44,8 @@ def run_uv(
             work.log(_uv_errors.readable(index.mask(line)))
 
     done = run([program(), *args], index.environment, work, files=files, on_line=None if quiet else tell)
+    if done.code < 0:
+        raise _uv_errors.killed(-done.code)
     if done.code != 0:
         raise _uv_errors.failure(index.mask(done.err), [line.split(" --hash=")[0] for line in asked], python_version)
     return index.mask(done.out)

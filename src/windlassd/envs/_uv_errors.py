@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Sequence
 
 from windlassd.envs._requirements import requirement_name
@@ -52,6 +53,13 @@ class UvFailed(EnvironmentFailed):
         self.hopeless = hopeless or transient or bool(_PARSE.search(error)) or _is_nowhere(error)
         self.reason = _reason(error)
         self.unbuilt = tuple(dict.fromkeys(name.lower() for name in _UNBUILT.findall(error)))
+
+
+def killed(number: int) -> UvFailed:
+    """The error when uv was ended by a signal instead of failing."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    hint = " That is also how the kernel ends a process when memory runs out." if number == signal.SIGKILL else ""
+    return UvFailed(f"uv was ended by {name} while it made the environment.{hint} Submit again.", "", transient=True)
 
 
 def failure(error: str, requirements: Sequence[str], python_version: str) -> UvFailed:

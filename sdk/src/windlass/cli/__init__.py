@@ -45,6 +45,8 @@ def _dispatch(given: "Sequence[str]") -> int:
     from windlass.cli.app import app
     from windlass.errors import AzureMLException
 
+    if sys.stdout is None:  # closed by the shell (`>&-`): there is nobody to write to
+        sys.stdout = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character still shows the rest
             stream.reconfigure(errors="replace")
@@ -56,6 +58,10 @@ def _dispatch(given: "Sequence[str]") -> int:
         return _refused(problem.message)
     except BrokenPipeError:
         raise
+    except FileNotFoundError as problem:
+        if problem.filename is None:
+            return _refused("The current folder is gone. Change to one that exists.")
+        return _refused(str(problem))
     except OSError as problem:
         return _refused(str(problem))
     return _OK

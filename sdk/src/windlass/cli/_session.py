@@ -69,7 +69,7 @@ def find_run(client: "Client", text: str) -> "Dict[str, Any]":
     except UserErrorException as absent:
         matches = _matching(client, text)
         if not matches:
-            raise UserErrorException("%s `windlass ps --all` shows all ids." % absent.message) from absent
+            raise absent
     if len(matches) > 1:
         raise UserErrorException(
             "%r could be several runs: %s%s. Give more of the id."

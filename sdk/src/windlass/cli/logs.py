@@ -48,7 +48,11 @@ def logs(
 
 
 def _follow(client: "Client", record: "Dict[str, Any]", file: "Optional[str]") -> None:
+    from windlass.specs.status import RunStatus
+
     name = _log_name(file) if file else None
+    if name and RunStatus(record["status"]).final:
+        _one_of(_names(client, record["id"]), name, record["id"])  # what is not there by now never comes
     ended = follow(client, record["id"], log_to(sys.stdout, name))
     say("%s: %s" % (ended["id"], outcome(ended)))
     if ended["status"] != "Completed":
