@@ -178,3 +178,11 @@ def test_special_files_are_no_files(folder: RunFolder) -> None:
 def test_a_checksum(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_of(str(tmp_path / "f")).startswith("ba7816bf8f01cfea")
+
+
+def test_an_upload_under_way_is_not_shown(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), "r")
+    folder.make()
+    Path(folder.log("plots/loss.csv")).write_text("1")
+    Path(folder.log("plots/more.csv.ab12.windlass-part")).write_text("half")
+    assert [f["path"] for f in folder.list()] == ["plots/loss.csv"]

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from windlass.errors import UserErrorException, did_you_mean
+from windlassd.blobs.datastore_folder import PART
 
 LIVE = ("outputs", "logs")
 """Folders of the script's working folder that are kept."""
@@ -181,6 +182,8 @@ def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
     for entry in entries:
         name = f"{prefix}/{entry.name}" if prefix else entry.name
         if not _is_text(entry.name):  # shown once the run has ended, under a name that can be told
+            continue
+        if entry.name.endswith(PART):  # an upload under way, or cut short by a kill
             continue
         try:
             if entry.is_symlink():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
-import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,8 +14,9 @@ from typing import Any
 from windlass.errors import UserErrorException, did_you_mean
 from windlass.specs.data import MODES, OUTPUT, DataPlace, DataSpec
 from windlass.specs.run import RunRecord, RunSpec
-from windlassd.blobs.datastore_folder import PART, DatastoreFolder, parts_of
+from windlassd.blobs.datastore_folder import DatastoreFolder, parts_of
 from windlassd.blobs.run_folder import sha256_of
+from windlassd.control._receive import receive
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Conflict, DatasetRecord, DatastoreRecord, Reader, Writer
@@ -126,21 +125,8 @@ class Data:
         target = await asyncio.to_thread(lambda: self._folder(name).target(path))
         if not overwrite and os.path.exists(target):
             raise Conflict(f"The datastore {name!r} has a file {path!r} already.")
-        beside = f"{target}.{secrets.token_hex(4)}{PART}"
-        digest, size = hashlib.sha256(), 0
-        try:
-            with open(beside, "wb") as out:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    out.write(chunk)
-                out.flush()
-                await asyncio.to_thread(os.fsync, out.fileno())
-            os.replace(beside, target)
-        finally:
-            if os.path.exists(beside):
-                os.unlink(beside)
-        return {"path": path, "size": size, "sha256": digest.hexdigest()}
+        size, sha256 = await receive(target, chunks)
+        return {"path": path, "size": size, "sha256": sha256}
 
     # Datasets
 

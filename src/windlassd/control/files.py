@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import secrets
 import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from windlass.errors import UserErrorException
 from windlass.specs.run import INTERACTIVE
 from windlassd.blobs.run_folder import SYSTEM, sha256_of
+from windlassd.control._receive import receive
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Writer
@@ -56,21 +55,8 @@ class Files:
         if path.startswith(SYSTEM):
             raise UserErrorException(f"{path!r} is a system log's name; upload under another, such as 'outputs/…'.")
         target = self._core.folder(run_id).log(path)
-        beside = f"{target}.{secrets.token_hex(4)}.part"
-        digest, size = hashlib.sha256(), 0
-        try:
-            with open(beside, "wb") as out:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    out.write(chunk)
-                out.flush()
-                await asyncio.to_thread(os.fsync, out.fileno())
-            os.replace(beside, target)
-        finally:
-            if os.path.exists(beside):
-                os.unlink(beside)
-        kept = {"path": path, "size": size, "sha256": digest.hexdigest()}
+        size, sha256 = await receive(target, chunks)
+        kept = {"path": path, "size": size, "sha256": sha256}
         await self._core.write(lambda tx: tx.keep_files(run_id, [kept]))
         self._core.bus.touch(run_id, "files")
         return kept
