@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import end_processes_of
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
@@ -107,6 +108,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(tmp_path)], check=True)
     monkeypatch.setenv("WINDLASS_HOME", str(tmp_path))
     yield tmp_path
+    end_processes_of(tmp_path)
     subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
