@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import end_processes_of
+from windlass._transport.places import socket_path
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
@@ -231,3 +232,29 @@ def test_a_database_that_vanished_beside_its_runs_is_said(workspace: Workspace) 
             os.unlink(os.path.join(workspace.dir, name))
     with pytest.raises(AzureMLException, match="runs lie in"):
         workspace.server_pid()
+
+
+def test_a_server_that_nobody_can_find_makes_room(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDLASS_SERVER_IDLE_S", "0.2")
+    run_id = workspace.submit("import signal; print('up', flush=True); signal.pause()")
+    workspace.wait_for_text(run_id, "up")
+    lost = workspace.server_pid()
+    process = os.pidfd_open(lost)
+    os.unlink(socket_path(workspace.dir))
+    assert select.select([process], [], [], 30)[0], "it keeps the workspace and cannot be called"
+    os.close(process)
+    assert workspace.server_pid() != lost and workspace.get(run_id).status is RunStatus.RUNNING
+
+
+def test_a_settings_file_half_written_does_not_stop_the_clock(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file = os.path.join(os.environ["WINDLASS_HOME"], "settings.json")
+    with open(settings_file, "w") as f:
+        f.write('{"server_idle_s": 0.5}')
+    process = os.pidfd_open(workspace.server_pid())
+    with open(settings_file, "w") as f:
+        f.write('{"server_')
+    assert select.select([process], [], [], 30)[0], "it never ends for idleness any more"
+    os.close(process)
+    os.unlink(settings_file)

@@ -117,3 +117,9 @@ def test_the_table_is_in_order() -> None:
     for setting in settings.TABLE:
         assert setting.variable == "WINDLASS_" + setting.name.upper() and setting.help.endswith(".")
     assert len({s.name for s in settings.TABLE}) == len(settings.TABLE)
+
+
+def test_a_name_that_is_no_setting_is_refused_and_not_passed_over(home: Path) -> None:
+    (home / settings.USER_FILE).write_text('{"server_idle": 5}')
+    with pytest.raises(UserErrorException, match=r"sets 'server_idle', which is no setting.*server_idle_s"):
+        settings.get("local_slots")

@@ -91,29 +91,6 @@ def duration(argument: str, value: Any) -> "Optional[int]":
     return None if value is None else count(argument, value)
 
 
-def script_arguments(script_params: Any) -> "Tuple[str, ...]":
-    """``script_params`` as the script's arguments, in order; an empty string as value makes a bare flag.
-
-    Raises:
-        UserErrorException: they are no dictionary, or a value is nothing that an argument can be.
-    """
-    if script_params is None:
-        return ()
-    if not isinstance(script_params, dict):
-        raise UserErrorException(
-            "script_params must be a dictionary such as {'--epochs': 10}, not %r. For a bare flag give the value ''."
-            % (script_params,)
-        )
-    found: "List[str]" = []
-    for name, value in script_params.items():
-        if not isinstance(name, str) or not name:
-            raise UserErrorException("script_params has the name %r; names must be text such as '--epochs'." % (name,))
-        found.append(name)
-        if not (isinstance(value, str) and value == ""):
-            found.append(argument_text("script_params[%r]" % name, value))
-    return tuple(found)
-
-
 def data_of(values: "Iterable[Any]") -> "Tuple[DataSpec, ...]":
     """What the data references, datasets and datastores among ``values`` ask for, each once."""
     found: "List[DataSpec]" = []

@@ -7,11 +7,6 @@ from typing import Any, Dict, List, Mapping, Sequence
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-def metrics_from_wire(series: "Mapping[str, Mapping[str, Any]]") -> "Dict[str, Any]":
-    """Name to value(s) of every series of a ``GET /v1/runs/ID/metrics`` answer."""
-    return {name: merged(values_of(about)) for name, about in series.items()}
-
-
 def values_of(about: "Mapping[str, Any]") -> "List[Any]":
     """The values of one series in order, NaN and infinities as floats."""
     if about["type"] == "float":

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from windlass.errors import UserErrorException
+from windlass.errors import UserErrorException, did_you_mean
 
 PROJECT_FILE = "windlass.json"
 USER_FILE = "settings.json"
@@ -220,4 +220,10 @@ def _read(path: str) -> Mapping[str, Any]:
         raise UserErrorException("The settings file %s cannot be read: %s. Mend or delete it." % (path, e)) from e
     if not isinstance(values, dict):
         raise UserErrorException("The settings file %s must hold one JSON object of names and values." % path)
+    for name in values:
+        if name not in _BY_NAME:
+            raise UserErrorException(
+                "The settings file %s sets %r, which is no setting.%s Correct or remove it; docs/settings.md lists all."
+                % (path, name, did_you_mean(name, _BY_NAME))
+            )
     return values

@@ -28,7 +28,6 @@ class Feature(StrEnum):
 
     NODES = "node_count"
     PROCESSES = "process_count_per_node"
-    DURATION = "max_run_duration_seconds"
 
 
 class Phase(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from windlass.specs.cluster import ClusterSpec
@@ -77,10 +77,6 @@ class Line:
         for waiting in self._waiting.get(cluster.name, []):
             waiting.job = replace(waiting.job, cluster=cluster)
         self.pump(cluster)
-
-    def clusters_waited_for(self) -> Sequence[str]:
-        """Names of the clusters that somebody waits for."""
-        return [name for name, line in self._waiting.items() if line]
 
     def length(self, cluster: str) -> int:
         """How many runs wait for the cluster."""

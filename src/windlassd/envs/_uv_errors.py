@@ -123,7 +123,7 @@ def _wrong_packages(error: str, requirements: Sequence[str], on: str) -> tuple[s
         step = "Ask for a version that has a wheel for this Python, or for another python_version."
         return f"The package {built.group(1)!r} cannot be built for {on}.{hint}", step
     if changed := _CHANGED.search(error):
-        step = "If the index published it anew on purpose, refresh the environment."
+        step = "If the index published it anew on purpose, ask for another version, or lower environment_ttl_s once."
         return f"The file of {changed.group(1)!r} is not the one that was locked (its hash differs).", step
     if version := _VERSION.search(error):
         return f"No version of {version.group(1)!r} can be had for {on}.", loosen
