@@ -15,6 +15,11 @@ import pytest
 _DROPPED = ("WINDLASS_", "AZUREML_", "AZ_BATCH", "OMPI_", "MLFLOW_")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=0, help="rounds of each random fault test (default: the test's own)")
+    parser.addoption("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="seed of random faults")
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty WINDLASS_HOME; whatever was started under it is ended afterwards."""
