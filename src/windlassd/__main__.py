@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import logging
 import sys
 
@@ -27,6 +28,14 @@ def main() -> int:
             runner.run(_serve(given.workspace_dir, given.ready_fd))
     except AzureMLException as problem:
         sys.stderr.write(f"windlassd: {problem}\n")
+        return 1
+    except OSError as problem:  # a bug of ours has a traceback, what a user can mend has words
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        sys.stderr.write(
+            f"windlassd: The workspace {given.workspace_dir} cannot be served: {problem}. Free space, or make the"
+            " folder writable for this user, then try again.\n"
+        )
         return 1
     return 0
 

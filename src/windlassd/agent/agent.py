@@ -52,6 +52,7 @@ class Agent:
         """Return when the server said that nothing is left to do, or could not be had for a long time."""
         self._line.finished.wait()
         self._tools.nursery.close()
+        self._tools.blobs.close()
 
     def obey(self, order: Mapping[str, Any]) -> None:
         """Carry out one order; the same one twice does nothing more."""

@@ -16,6 +16,7 @@ from windlassd.blobs.run_folder import RunFolder
 _TAIL_BYTES = 16 << 10
 _TAIL_LINES = 12
 _OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "CUDA out of memory", "OutOfMemoryError", "Cannot allocate memory")
+_NO_ROOM_BYTES = 64 << 10
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
@@ -90,12 +91,21 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
             exit_code=code, reason_code="out_of_memory",
             message=f"{who} ran out of memory and exited with code {code}.{words}",
         )  # fmt: skip
-    if any(mark in tail for mark in _DISK_FULL):
+    if any(mark in tail for mark in _DISK_FULL) or _is_full(folder.root):
         return Outcome(
             exit_code=code, reason_code="disk_full",
             message=f"{who} found the disk full and exited with code {code}. Free space, then submit again.{words}",
         )  # fmt: skip
     return Outcome(exit_code=code, reason_code="exit_code", message=f"{who} exited with code {code}.{words}")
+
+
+def _is_full(folder: str) -> bool:
+    """A script that fails on a full disk often cannot say so: its log is on the same disk."""
+    try:
+        left = os.statvfs(folder)
+    except OSError:
+        return False
+    return left.f_bavail * left.f_frsize < _NO_ROOM_BYTES
 
 
 def _hint(number: int) -> str:

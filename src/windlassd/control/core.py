@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,16 +12,34 @@ from typing import TypeVar
 from windlass import settings
 from windlass.errors import ComputeTargetException, did_you_mean
 from windlass.specs.cluster import ClusterSpec
+from windlass.specs.run import Reason
 from windlassd.blobs.base import BlobStore
 from windlassd.blobs.run_folder import RunFolder
 from windlassd.compute import registry
 from windlassd.compute.base import AgentLink, Engine
 from windlassd.control.bus import Bus
 from windlassd.envs.cache import EnvironmentCache
-from windlassd.store.base import Reader, Store, Writer
+from windlassd.store.base import Reader, Store, StoreError, Writer
 
 T = TypeVar("T")
 LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Nothing can be recorded at present."""
+
+    message: str
+    since: float
+
+    def reason(self) -> Reason:
+        """What a run that goes on meanwhile shows instead of its own reason."""
+        at = time.strftime("%H:%M:%S UTC", time.gmtime(self.since))
+        return Reason(
+            "not_recorded",
+            f"Since {at} nothing can be recorded. {self.message} The run goes on, and what happens to it is recorded"
+            " as soon as this is mended.",
+        )
 
 
 @dataclass
@@ -37,10 +56,20 @@ class Core:
     engines: dict[str, Engine] = field(default_factory=dict)
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something that is stored is made to hold blobs, or blobs that nothing holds are freed."""
+    trouble: Trouble | None = None
+    """Why nothing can be recorded at present; None when the last write went well."""
 
     async def write(self, work: Callable[[Writer], T]) -> T:
-        """``store.write`` for the loop's thread."""
-        return await asyncio.wrap_future(self.store.write(work))
+        """``store.write`` for the loop's thread; whether it can write at all is remembered in ``trouble``."""
+        try:
+            result = await asyncio.wrap_future(self.store.write(work))
+        except StoreError as problem:
+            if self.trouble is None or self.trouble.message != problem.message:
+                self._set_trouble(Trouble(problem.message, time.time()))
+            raise
+        if self.trouble is not None:
+            self._set_trouble(None)
+        return result
 
     def read(self, work: Callable[[Reader], T]) -> T:
         """``store.read``; quick questions only on the loop's thread."""
@@ -83,6 +112,16 @@ class Core:
             return self.cluster(name)
         except ComputeTargetException:
             return None
+
+    def _set_trouble(self, trouble: Trouble | None) -> None:
+        """Remember it, and wake all who watch a run that has not ended: its reason reads differently now."""
+        self.trouble = trouble
+        try:
+            active = self.read(lambda tx: tx.active_runs())
+        except StoreError:  # reads fail as well: who watches asks again by itself
+            return
+        for record in active:
+            self.bus.touch(record.id, "run")
 
     @property
     def name(self) -> str:

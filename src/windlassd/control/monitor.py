@@ -29,6 +29,8 @@ class Monitor:
         while True:
             await asyncio.sleep(pause_s)
             try:
+                if self._core.trouble is not None:  # whoever was refused may never ask again: find out
+                    await self._core.write(lambda tx: tx.set_meta("writable", "yes"))
                 await self.look()
                 pause_s = settings.get("heartbeat_s") / 2
             except AzureMLException:  # such as a full disk, or a settings file half written: look again later

@@ -276,6 +276,8 @@ class WorkspaceControl:
         return {f["sha256"] for files in self._announced.values() for f in files}
 
     def _with_reason(self, record: RunRecord) -> RunRecord:
+        if self.core.trouble is not None and not record.status.final:
+            return replace(record, reason=self.core.trouble.reason())
         if record.status is RunStatus.QUEUED and not record.nodes:
             reason = self.line.reason(record.spec.target, record.id)
             if reason:

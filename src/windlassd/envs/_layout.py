@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -151,8 +152,12 @@ class Layout:
         write_json(os.path.join(self.prefix(key), STATE_FILE), to_wire(state), self._building(key))
 
     def touch(self, key: str) -> None:
-        """Note that the environment is used now."""
-        os.utime(os.path.join(self.prefix(key), STATE_FILE))
+        """Note that the environment is used now; a disk that takes no notes does not keep it from being used."""
+        try:
+            os.utime(os.path.join(self.prefix(key), STATE_FILE))
+        except OSError as problem:
+            if problem.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def used(self, key: str) -> float:
         """When the environment was last asked for, Unix seconds."""

@@ -199,7 +199,7 @@ class EnvironmentCache:
         except OSError as e:
             full = e.errno in (errno.ENOSPC, errno.EDQUOT)
             raise EnvironmentFailed(
-                f"The environment cannot be written under {self._layout.root}: {e.strerror} ({e.filename}).",
+                f"The environment cannot be written under {self._layout.root}: {e}.",
                 "Free some space and submit again." if full else "Check the folder and its owner.",
                 transient=full,
             ) from e

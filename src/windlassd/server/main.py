@@ -101,6 +101,7 @@ class WorkspaceServer:
             control.close()
             core.envs.close()
             store.close()
+            core.blobs.close()
 
     async def _listen(self, control: WorkspaceControl) -> None:
         tcp, unix = _loopback(self._dir), _unix(self._dir)
@@ -212,9 +213,12 @@ class WorkspaceServer:
 
     def _write_address(self) -> None:
         path = os.path.join(server_dir(self._dir), "server.json")
-        with open(path + ".tmp", "w", encoding="utf-8") as f:
-            json.dump(dict(self._describe()), f)
-        os.replace(path + ".tmp", path)
+        try:
+            with open(path + ".tmp", "w", encoding="utf-8") as f:
+                json.dump(dict(self._describe()), f)
+            os.replace(path + ".tmp", path)
+        except OSError as problem:  # such as a full disk: what is there can still be read and deleted
+            log.error("the server's address could not be written to %s: %s", path, problem)
 
 
 async def _take(fd: int, workspace_dir: str) -> None:
@@ -266,8 +270,11 @@ def _loopback(workspace_dir: str) -> socket.socket:
     except (OSError, OverflowError):
         sock.bind(("127.0.0.1", 0))
     sock.listen(128)
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(str(sock.getsockname()[1]))
+    try:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(str(sock.getsockname()[1]))
+    except OSError as problem:
+        log.error("the port could not be written to %s: %s", path, problem)
     return sock
 
 

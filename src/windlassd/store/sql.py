@@ -74,8 +74,8 @@ class SqlStore:
 
     def close(self) -> None:
         """Finish the writes that were asked for, then let go of the file; may be called again."""
+        self._readers.dispose()  # the last to close brings the log into the database, which readers could not
         self._writer.close()
-        self._readers.dispose()
 
 
 class SqlReader:
