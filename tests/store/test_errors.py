@@ -33,6 +33,7 @@ def test_every_code_is_an_error_of_the_store_with_its_file() -> None:
     [
         ("SQLITE_FULL", StoreFull, True, "free some space"),
         ("SQLITE_IOERR_WRITE", StoreFull, True, "quota"),
+        ("SQLITE_READONLY_DIRECTORY", StoreError, True, "make them writable"),
         ("SQLITE_BUSY", StoreError, True, "another program"),
         ("SQLITE_BUSY_SNAPSHOT", StoreError, True, "another program"),
         ("SQLITE_CORRUPT_INDEX", StoreError, False, "backup"),

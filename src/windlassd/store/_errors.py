@@ -9,8 +9,9 @@ from sqlalchemy.event import listens_for
 
 from windlassd.store.base import StoreError, StoreFull
 
-# A quota or a file size limit shows as a failed write, not as SQLITE_FULL; so does a shared-memory file without room.
-_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"})
+_NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+# What the disk said is not told with a failed write: a quota and a file size limit look like a failing disk.
+_UNWRITABLE = frozenset({"SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE"})
 _LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _BUGS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
@@ -29,6 +30,18 @@ def translate(problem: BaseException, path: str) -> StoreError | None:
             f"No room to write the database {path} ({problem}): the disk is full, or a quota or file size limit is"
             " reached. Nothing was changed; free some space and try again."
         )
+    if name in _UNWRITABLE:
+        return StoreFull(
+            f"No room to write the database {path} ({problem}), or its disk is read-only or failing (`dmesg` tells); a"
+            " quota or file size limit may be reached. Nothing was changed; free some space and try again."
+        )
+    if name.startswith("SQLITE_READONLY"):
+        error = StoreError(
+            f"The database {path} cannot be written ({problem}): its disk is read-only, or its files are another"
+            " user's. Nothing was changed; make them writable and try again."
+        )
+        error.transient = True
+        return error
     if name.startswith(_LOCKED):
         error = StoreError(
             f"The database {path} is locked by another program ({problem}). Close what has it open, such as a database"
