@@ -15,8 +15,8 @@ FILES = sorted([*SDK.rglob("*.py"), *SERVER.rglob("*.py")])
 LEVELS = {
     "windlass/specs": 0, "windlass/errors": 0, "windlass/settings": 0, "windlass": 1, "windlass/cli": 2, "azureml": 2,
     "windlassd/store": 1, "windlassd/blobs": 1, "windlassd/envs": 1, "windlassd/compute": 1, "windlassd/tune": 1,
-    "windlassd/agent": 2, "windlassd/control": 2, "windlassd/serving": 2, "windlassd/server": 3, "windlassd": 4,
-    "windlassd/testing": 5,
+    "windlassd/agent": 2, "windlassd/control": 2, "windlassd/doctor": 2, "windlassd/serving": 2, "windlassd/server": 3,
+    "windlassd": 4, "windlassd/testing": 5,
 }  # fmt: skip
 ONE_ROW = {("windlass/errors", "windlass/settings")}
 """Rooms that share a row of DESIGN's table."""

@@ -10,12 +10,13 @@ import sys
 
 import uvloop
 
+from windlass._transport.autostart import TRY_AGAIN
 from windlass.errors import AzureMLException
-from windlassd.server.main import WorkspaceServer
+from windlassd.server.main import AnotherServer, WorkspaceServer
 
 
 def main() -> int:
-    """Serve; 1 with one line on stderr when that cannot be."""
+    """Serve; 1 with one line on stderr when that cannot be, 75 when another server has the workspace."""
     parser = argparse.ArgumentParser(prog="windlassd")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve one workspace until nothing is left to do")
@@ -28,7 +29,7 @@ def main() -> int:
             runner.run(_serve(given.workspace_dir, given.ready_fd))
     except AzureMLException as problem:
         sys.stderr.write(f"windlassd: {problem}\n")
-        return 1
+        return TRY_AGAIN if isinstance(problem, AnotherServer) else 1
     except OSError as problem:  # a bug of ours has a traceback, what a user can mend has words
         if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise

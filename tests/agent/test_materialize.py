@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import windlass
-from windlassd.agent import materialize
 from windlassd.agent.materialize import make_work_folder, sdk_folder
+from windlassd.blobs import sdk_copy
 from windlassd.blobs.files import FileBlobStore
 from windlassd.blobs.run_folder import RunFolder
 
@@ -71,9 +71,17 @@ def test_equal_content_is_one_folder_and_other_content_another(
     assert sdk_folder(str(home / "workspaces" / "other")) == first and os.stat(first).st_ino == inode
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg" / "__init__.py").write_text("")
-    monkeypatch.setattr(materialize, "_package", lambda name: str(tmp_path / "pkg"))
+    monkeypatch.setattr(sdk_copy, "_package", lambda name: str(tmp_path / "pkg"))
     assert sdk_folder(str(home / "workspaces" / "ws")) != first
     assert len(os.listdir(home / "sdk")) == 2
+
+
+def test_a_damaged_copy_is_made_anew(home: Path) -> None:
+    copy = Path(sdk_folder(str(home / "workspaces" / "ws")))
+    (copy / "windlass" / "run.py").unlink()
+    (copy / "azureml" / "__init__.py").write_text("raise SystemExit")
+    assert sdk_folder(str(home / "workspaces" / "ws")) == str(copy) and sdk_copy.is_intact(str(copy))
+    assert os.listdir(home / "sdk") == [copy.name]
 
 
 def test_racing_agents_publish_one_whole_copy(home: Path) -> None:

@@ -121,3 +121,32 @@ def test_leftovers_are_found_by_the_runs_id_and_killed(nursery: Nursery, tmp_pat
     keeper.close()
     other.close()
     os.close(wake)
+
+
+def test_a_keeper_says_who_it_is_before_it_starts_anything(nursery: Nursery, tmp_path: Path) -> None:
+    keeper = nursery.start(launch(tmp_path, "a", "import os; print(os.getppid())"))
+    assert keeper.pid is None
+    assert done(keeper)["agent_lost"] is False
+    assert (tmp_path / "a.log").read_text() == f"{keeper.pid}\n"
+
+
+def test_a_keeper_that_a_dying_nursery_did_not_fork_says_nothing(nursery: Nursery, tmp_path: Path) -> None:
+    os.kill(pid_of(nursery), signal.SIGSTOP)
+    keeper = nursery.start(launch(tmp_path, "a", "print('ran')"))
+    nursery.end()
+    assert done(keeper) is None and keeper.pid is None  # nothing was started: it may be asked for again
+    assert done(nursery.start(launch(tmp_path, "b", "print('ran')")))["ended"][0]["status"] == 0
+
+
+def test_a_stopped_keeper_can_be_ended_with_its_ranks(nursery: Nursery, tmp_path: Path) -> None:
+    keeper = nursery.start(launch(tmp_path, "a", "import signal; signal.pause()"))
+    wake = os.eventfd(0)
+    told = keeper.messages(wake, lambda: 30.0)
+    assert "started" in (next(told) or {}) and keeper.pid is not None
+    os.kill(keeper.pid, signal.SIGSTOP)
+    keeper.kill()  # is not heard
+    keeper.end()
+    assert list(told) == []
+    kill_processes_of(f"{tmp_path.name}_a")
+    keeper.close()
+    os.close(wake)

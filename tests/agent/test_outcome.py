@@ -54,7 +54,7 @@ def report(*ended: dict[str, Any], lost: bool = False) -> dict[str, Any]:
         (exited(1), None, 0, "torch.OutOfMemoryError: CUDA out of memory", "out_of_memory", 1, None, ["code 1"]),
         (exited(1), None, 0, "OSError: [Errno 28] No space left on device", "disk_full", 1, None, ["Free space"]),
         (exited(1), None, 5, "words", "exit_code", 1, None, []),
-        (signaled(9), None, 0, "", "signal", None, "SIGKILL", ["killed from outside Windlass"]),
+        (signaled(9), None, 0, "", "signal", None, "SIGKILL", ["memory limit it passed", "5 MiB"]),
         (signaled(9), None, 1, "", "out_of_memory", None, "SIGKILL", ["kernel", "5 MiB", "smaller batch"]),
         (signaled(11), None, 1, "x", "signal", None, "SIGSEGV", ["SIGSEGV (it crashed in native code)"]),
         (signaled(15), None, 0, "x", "signal", None, "SIGTERM", ["was ended by SIGTERM."]),
@@ -100,6 +100,35 @@ def test_a_lost_agent_says_so_and_shows_the_log(folder: RunFolder) -> None:
     assert found.message.endswith("epoch 3") and found.peak_memory_bytes == 5 << 20
 
 
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        ((exited(0),), "completed"),
+        ((exited(3),), "exit_code"),
+        ((signaled(signal.SIGSEGV),), "signal"),
+        ((signaled(signal.SIGKILL),), "agent_lost"),
+        ((), "agent_lost"),
+    ],
+)
+def test_a_script_that_ended_by_itself_while_its_agent_was_lost(
+    folder: RunFolder, ended: tuple[dict[str, Any], ...], code: str
+) -> None:
+    assert outcome.judge(LAUNCH, folder, report(*ended, lost=True), None, 0).reason_code == code
+
+
+def test_a_machine_that_was_restarted_is_named(folder: RunFolder) -> None:
+    wrote(folder, "epoch 3\n")
+    found = outcome.machine_restarted(LAUNCH, folder)
+    assert found.reason_code == "machine_restarted" and not found.ok
+    assert "The machine of gpu-0 was restarted" in found.message and found.message.endswith("epoch 3")
+
+
+@pytest.mark.parametrize(("reason", "canceled"), [(CANCELED, True), (TIME, False)])
+def test_told_to_end_before_anything_was_started(reason: Reason, canceled: bool) -> None:
+    found = outcome.stopped(reason)
+    assert (found.canceled, found.reason_code, found.message) == (canceled, reason.code, reason.message)
+
+
 def test_a_process_that_could_not_start(folder: RunFolder) -> None:
     broken = {"rank": 0, "error": "No such file or directory: /no/python"}
     found = outcome.judge(LAUNCH, folder, report(broken), None, 0)
@@ -116,6 +145,12 @@ def test_the_shown_end_of_a_log_is_short(folder: RunFolder) -> None:
     message = outcome.judge(LAUNCH, folder, report(exited(1)), None, 0).message
     assert "line 499" in message and "line 488" in message and "line 487" not in message
     assert len(message) < 12 * 502 + 100
+
+
+def test_a_reason_does_not_command_the_terminal(folder: RunFolder) -> None:
+    wrote(folder, "\x1b[2J\x1b]0;evil\x07\tna\u00efve \x00\n")
+    message = outcome.judge(LAUNCH, folder, report(exited(1)), None, 0).message
+    assert message.endswith("\\x1b[2J\\x1b]0;evil\\x07\tna\u00efve \\x00")
 
 
 def test_the_kernels_counter_can_be_read() -> None:

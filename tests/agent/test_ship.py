@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ class FakeServer:
         self.events: list[Mapping[str, Any]] = []
         self.spools: dict[str, bytes] = {}
         self.batches: list[tuple[str, int, int]] = []
+        self.came = threading.Event()
         self.trouble: Callable[[str], None] = lambda path: None
 
     def post(self, path: str, body: Mapping[str, Any]) -> None:
@@ -39,8 +41,9 @@ class FakeServer:
         self.batches.append((name, offset, len(body)))
         held = self.spools.setdefault(name, b"")
         if len(held) == offset:
-            assert spool_format.whole_frames(body) == len(body)
+            assert spool_format.whole_frames(body, last="last" in query) == len(body)
             self.spools[name] = held + body
+            self.came.set()
         return {"acked": len(self.spools[name])}
 
 
@@ -101,10 +104,42 @@ def test_drain_returns_when_all_is_acknowledged(shipper: Shipper, server: FakeSe
     assert server.spools == {"run_1/1.spool": points(100), "run_1/2.spool": points(7)}
 
 
-def test_a_torn_end_is_neither_sent_nor_waited_for(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
-    write(folder, points(3) + points(1)[:-4])
-    within(lambda: shipper.drain("run_1", folder))
+def test_a_torn_end_is_waited_for_and_sent_at_the_end(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
+    """The server counts it as lost: nobody else could tell that there was something."""
+    torn = points(3) + points(1)[:-4]
+    write(folder, torn)
+    shipper.grew("run_1", Grew.SPOOL)
+    assert server.came.wait(20)
     assert server.spools["run_1/1.spool"] == points(3)
+    within(lambda: shipper.drain("run_1", folder))
+    assert server.spools["run_1/1.spool"] == torn
+
+
+def test_what_a_script_removes_can_still_be_read(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
+    write(folder, points(3))
+    shipper.grew("run_1", Grew.SPOOL)
+    assert server.came.wait(20)
+    with open(os.path.join(folder.spool, "1.spool"), "ab") as held:
+        shutil.rmtree(folder.spool)
+        held.write(points(2))
+    within(lambda: shipper.drain("run_1", folder))
+    assert server.spools["run_1/1.spool"] == points(3) + points(2)
+    assert shipper.missed("run_1", ["1.spool"]) == []
+    assert "1 of its files of metric points" in shipper.missed("run_1", ["1.spool", "2.spool"])[0]
+
+
+def test_no_odd_folder_ends_the_shipping(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
+    shutil.rmtree(folder.spool)
+    Path(folder.spool).write_text("a file")
+    shipper.grew("run_1", Grew.SPOOL)
+    shutil.rmtree(os.path.join(folder.files, "azureml-logs"))
+    Path(folder.files, "azureml-logs").write_text("a file")
+    shipper.grew("run_1", Grew.LOGS)
+    os.unlink(folder.spool)
+    os.mkdir(folder.spool)
+    write(folder, points(2))
+    within(lambda: shipper.drain("run_1", folder))
+    assert server.spools["run_1/1.spool"] == points(2)
 
 
 def test_growth_is_shipped_from_where_it_was(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
@@ -124,6 +159,18 @@ def test_a_server_that_is_away_is_tried_again(shipper: Shipper, server: FakeServ
     server.trouble = fails(ServiceUnavailable("restarting"), times=5)
     within(lambda: shipper.wait(shipper.event("run_1", 1, "ended")))
     assert server.spools["run_1/1.spool"] == points(10) and [e["kind"] for e in server.events] == ["ended"]
+
+
+def test_news_of_growth_does_not_pile_up_while_the_server_is_away(shipper: Shipper, server: FakeServer) -> None:
+    server.trouble = fails(ServiceUnavailable("restarting"), times=50)
+    first = shipper.event("run_1", 1, "started")
+    for size in range(10_000):
+        shipper.event("run_1", 1, "grew", files={"log": size})
+        shipper.event("run_1", 1, "changed")
+    within(lambda: shipper.wait(shipper.event("run_1", 1, "ended")))
+    kinds = [e["kind"] for e in server.events]
+    assert first == 1 and kinds[0] == "started" and kinds[-1] == "ended" and len(kinds) < 2_000
+    assert [e["files"] for e in server.events if e["kind"] == "grew"][-1] == {"log": 9_999}
 
 
 def test_a_server_whose_disk_is_full_is_tried_again(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
@@ -171,7 +218,7 @@ def test_what_a_script_puts_among_the_spools_stops_nobody(
     write(folder, b"junk" * 100, "e.spool")
     write(folder, points(2), "z.spool")
     within(lambda: shipper.drain("run_1", folder))
-    assert server.spools == {"run_1/z.spool": points(2)}
+    assert server.spools == {"run_1/e.spool": b"junk" * 100, "run_1/z.spool": points(2)}
 
 
 def test_logs_are_told_when_they_grew_and_only_then(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
@@ -179,6 +226,7 @@ def test_logs_are_told_when_they_grew_and_only_then(shipper: Shipper, server: Fa
     log.write_text("ab")
     shipper.grew("run_1", Grew.LOGS)
     shipper.grew("run_1", Grew.LOGS)
+    within(lambda: shipper.wait(shipper.event("run_1", 1, "started")))  # what waits together is told as one
     log.write_text("abc")
     shipper.grew("run_1", Grew.LOGS)
     shipper.grew("run_1", Grew.FILES)
@@ -186,7 +234,7 @@ def test_logs_are_told_when_they_grew_and_only_then(shipper: Shipper, server: Fa
     assert [e.get("files") for e in server.events if e["kind"] == "grew"] == [
         {"azureml-logs/70_driver_log.txt": 2}, {"azureml-logs/70_driver_log.txt": 3}
     ]  # fmt: skip
-    assert [e["kind"] for e in server.events] == ["grew", "grew", "changed", "finalizing"]
+    assert [e["kind"] for e in server.events] == ["grew", "started", "grew", "changed", "finalizing"]
 
 
 def test_news_of_a_closed_run_are_dropped(shipper: Shipper, server: FakeServer) -> None:

@@ -112,9 +112,30 @@ def test_contents_are_on_disk_before_their_names(blobs: FileBlobStore, monkeypat
     assert steps[:4] == ["sync file", "sync file", "rename", "rename"]
     assert set(steps[4:]) == {"sync folder"}
     steps.clear()
-    monkeypatch.setattr("windlassd.blobs.files._sync_file_system", lambda path: steps.append("sync all") or True)
+    monkeypatch.setattr("windlassd.blobs.files.sync_file_system", lambda path: steps.append("sync all") or True)
     blobs.put_many([(hash_of(b"x%d" % n), [b"x%d" % n]) for n in range(100)])
     assert steps == ["sync all", *["rename"] * 100, "sync all"]
+
+
+def test_what_a_killed_store_did_not_sync_is_synced_before_it_counts(
+    blobs: FileBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = hash_of(b"abc")
+    blobs.put([b"abc"], known)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    for ask in (
+        lambda s: s.missing([known]),
+        lambda s: s.put([b"abc"], known),
+        lambda s: s.put_many([(known, [b"abc"])]),
+    ):
+        again = FileBlobStore(os.path.dirname(os.path.dirname(blobs.path(known) or "")))
+        synced.clear()
+        ask(again)
+        assert len(synced) == 2 and any(path.endswith("/" + known[:2]) for path in synced)
+        ask(again)
+        assert len(synced) == 2
+        again.close()
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(blobs: FileBlobStore) -> None:

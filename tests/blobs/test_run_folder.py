@@ -186,3 +186,60 @@ def test_an_upload_under_way_is_not_shown(tmp_path: Path) -> None:
     Path(folder.log("plots/loss.csv")).write_text("1")
     Path(folder.log("plots/more.csv.ab12.windlass-part")).write_text("half")
     assert [f["path"] for f in folder.list()] == ["plots/loss.csv"]
+
+
+def test_outputs_are_found_while_they_move(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a run they go from the working folder to the kept files; who asks right then gets them."""
+    put(folder.work, "outputs/model.bin", "mine")
+    there = os.path.isfile
+
+    def moves_after(path: str) -> bool:
+        found = there(path)
+        monkeypatch.setattr(os.path, "isfile", there)
+        folder.keep_live()
+        return found
+
+    monkeypatch.setattr(os.path, "isfile", moves_after)
+    assert Path(folder.get("outputs/model.bin")).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a\\b", "n" * 255, "..\\up", "line\nend"])
+def test_whatever_is_listed_can_be_had(folder: RunFolder, name: str) -> None:
+    put(folder.work, f"outputs/{name}", "mine")
+    notes = folder.keep_live()
+    for listed in names(folder):
+        assert Path(folder.get(listed)).read_text() == "mine"
+    assert len(names(folder)) == 1 and bool(notes) == (name == "..\\up")
+
+
+def test_links_in_a_circle_and_out(folder: RunFolder, tmp_path: Path) -> None:
+    put(folder.work, "outputs/mine", "mine")
+    for target, name in [("a", "a"), ("/etc/passwd", "out"), ("/etc", "folder"), ("nowhere", "gone")]:
+        os.symlink(target, os.path.join(folder.work, "outputs", name))
+    assert folder.keep_live() == [
+        "outputs/folder, outputs/out lead out of the folder; what lies there is not kept."
+    ]  # fmt: skip
+    assert names(folder) == ["outputs/mine"]
+
+
+def test_a_file_in_place_of_outputs_is_kept(folder: RunFolder) -> None:
+    put(folder.files, "outputs/uploaded", "up")
+    os.rmdir(os.path.join(folder.work, "outputs"))
+    Path(folder.work, "outputs").write_text("mine")
+    assert folder.keep_live() == ["outputs is a file instead of a folder; it is kept as outputs.file."]
+    assert Path(folder.get("outputs.file")).read_text() == "mine"
+    assert names(folder) == ["outputs.file", "outputs/uploaded"]
+
+
+def test_checksums_of_what_nobody_else_can_change(folder: RunFolder, tmp_path: Path) -> None:
+    put(folder.work, "outputs/own", "abc")
+    os.link(os.path.join(folder.work, "outputs/own"), os.path.join(folder.work, "outputs/second"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("abc")
+    os.link(elsewhere, os.path.join(folder.work, "outputs/shared"))
+    folder.keep_live()
+    known = folder.checksums(names(folder))
+    assert set(known) == {"outputs/own", "outputs/second"}
+    assert known["outputs/own"].startswith("ba7816bf8f01cfea")
+    with pytest.raises(InterruptedError):
+        folder.checksums(names(folder), lambda: False)

@@ -31,7 +31,7 @@ def test_ps_json_has_the_wires_fields_and_exact_times(cli: Cli, history: History
     (["--status", "failed"], ["bad"]), (["--status", "Failed", "--status", "Completed"], ["bad", "good"]),
     (["--tag", "kind"], ["good"]), (["--tag", "kind=base"], ["good"]), (["--tag", "kind=other"], []),
     (["--experiment", "digits", "--limit", "1"], ["bad"]), (["--experiment", "other"], []),
-    (["--all"], ["bad", "good"]),
+    (["--all"], ["bad", "good"]), (["--metric", "loss<1000"], ["good"]), (["-m", "loss<1000", "-m", "max(x)>1"], []),
 ])  # fmt: skip
 def test_ps_and_run_list_take_the_same_filters(
     cli: Cli, history: History, filters: list[str], expected: list[str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,8 +35,34 @@ def test_a_runs_life_with_every_event_twice(in_world: InWorld) -> None:
         run = world.get("r")
         assert statuses(run) == ["NotStarted", "Preparing", "Queued", "Running", "Finalizing", "Completed"]
         assert [e["status"] for e in run.history].count("Running") == 1 and run.verified
-        assert list(world.core.read(lambda tx: tx.files_of("r"))) == [FILE] and world.verified == []
+        assert list(world.core.read(lambda tx: tx.files_of("r"))) == [FILE] and world.verified == ["r"] * 2
         assert world.engine.poll(["r.1"]) == {} and world.hub.forgotten == [("r", 1)] * 2
+
+    in_world(work)
+
+
+def test_an_end_that_the_server_hears_of_late_keeps_its_time(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        await on_a_node(world)
+        on_node = world.get("r").history[-1]["time"]
+        await world.tell("r", "started", node="c-0", time=on_node + 1e-3)
+        await world.tell("r", "finalizing", time=on_node + 2e-3)
+        await world.tell("r", "ended", outcome=WELL, time=on_node + 3e-3)
+        run = world.get("r")
+        assert run.started == pytest.approx(on_node + 1e-3, abs=1e-5)
+        assert run.ended == pytest.approx(on_node + 3e-3, abs=1e-5)
+
+    in_world(work)
+
+
+def test_a_clock_that_is_wrong_makes_no_impossible_times(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        await on_a_node(world)
+        await world.tell("r", "started", node="c-0", time=5.0)  # the node's clock is decades behind
+        await world.tell("r", "ended", outcome=WELL, time=9e12)  # and now ahead
+        run = world.get("r")
+        times = [entry["time"] for entry in run.history]
+        assert times == sorted(times) and run.created <= run.started <= run.ended < 9e12
 
     in_world(work)
 
@@ -192,5 +220,54 @@ def test_points_of_an_unknown_run_are_refused(in_world: InWorld) -> None:
     async def work(world: World) -> None:
         with pytest.raises(UserErrorException, match="no run 'nobody'"):
             await world.events.ingest("nobody", "a.spool", 0, points(1)[0])
+
+    in_world(work)
+
+
+def test_a_full_piece_of_a_spool_is_taken_while_others_are_served(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        await on_a_node(world)
+        data = b"".join(points(20_000))
+        turns, at_write, ended, write = 0, 0, asyncio.Event(), world.core.write
+
+        async def others() -> None:
+            nonlocal turns
+            while not ended.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def noting(change: Any) -> Any:
+            nonlocal at_write
+            at_write = turns
+            return await write(change)
+
+        world.core.write = noting  # type: ignore[method-assign]
+        beside = asyncio.create_task(others())
+        assert await world.events.ingest("r", "a.spool", 0, data + b"torn") == len(data)
+        ended.set()
+        await beside
+        assert world.core.read(lambda tx: tx.series_of("r"))[0].count == 20_000
+        assert at_write > 10, "the loop stood still while the piece was decoded"
+
+    in_world(work)
+
+
+def test_an_end_frees_its_node_while_the_settings_file_is_half_written(in_world: InWorld, home: Path) -> None:
+    async def work(world: World) -> None:
+        world.conductor.begin(await world.run("r", target="local"))
+        await world.on_nodes("r")
+        (home / "settings.json").write_text('{"local_slots"')
+        await world.tell("r", "started", node="local-0")
+        await world.tell("r", "ended", outcome=WELL)
+        assert world.get("r").status is S.COMPLETED and world.engine.poll(["r.1"]) == {}
+        assert world.hub.forgotten == [("r", 1)]
+
+    in_world(work)
+
+
+def test_the_end_of_a_deleted_run_is_forgotten(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        await world.tell("gone", "ended", outcome=WELL)
+        assert world.hub.forgotten == [("gone", 1)]
 
     in_world(work)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from control.conftest import InWorld
 from control.world import World, statuses
+from windlass import settings
 from windlass.specs.status import RunStatus
 from windlassd.store.base import StoreFull
 
@@ -89,6 +91,25 @@ def test_it_goes_on_after_a_full_disk(in_world: InWorld, monkeypatch: pytest.Mon
         world.hub.silence = lambda key: 1000.0
         watching = asyncio.create_task(world.monitor.run())
         await world.until("r", lambda run: run.status is S.NOT_RESPONDING)
+        watching.cancel()
+
+    in_world(work)
+
+
+def test_a_settings_file_half_written_keeps_the_limits_from_before(in_world: InWorld, home: Path) -> None:
+    file = home / "settings.json"
+    file.write_text('{"heartbeat_s": 0.02, "heartbeat_timeout_s": 7}')
+    settings.check()  # as a server does when it starts
+
+    async def work(world: World) -> None:
+        await going(world)
+        file.write_text('{"heartbeat_s": 0.02, "heartbeat_tim')
+        watching = asyncio.create_task(world.monitor.run())
+        world.hub.silence = lambda key: 8.0
+        run = await world.until("r", lambda run: run.status is S.NOT_RESPONDING)
+        assert run.reason is not None and "for 7 s" in run.reason.message
+        file.write_text('{"heartbeat_s": 0.02, "heartbeat_timeout_s": 9}')
+        await world.until("r", lambda run: run.status is S.RUNNING)
         watching.cancel()
 
     in_world(work)

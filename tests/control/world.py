@@ -45,6 +45,9 @@ class Hub(AgentHub):
         """Note it."""
         self.forgotten.append(key)
 
+    def excuse(self, deaf_s: float) -> None:
+        """It has no clock of its own."""
+
     def silence_s(self, key: tuple[str, int]) -> float:
         """What the test says."""
         return self.silence(key)
@@ -68,7 +71,7 @@ class World:
             bus=Bus(), link=RecordingLink(), loop=asyncio.get_running_loop(), engines={"local": self.engine},
         )  # fmt: skip
         self.line = Line(self.core.engine)
-        self.conductor = Conductor(self.core, self.line)
+        self.conductor = Conductor(self.core, self.line, self.verified.append)
         self.events = Events(self.core, self.line, self.hub, self.conductor, self.verified.append)
         self.monitor = Monitor(self.core, self.hub)
         files = [{"path": "train.py", "sha256": "a" * 64, "size": 1, "mode": 0o644}]

@@ -22,7 +22,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "settings.md", "compatibility.md"])
+@pytest.mark.parametrize("page", ["cli.md", "doctor.md", "settings.md", "compatibility.md"])
 def test_the_page_says_what_the_code_says(generator: ModuleType, page: str) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert written == generator.PAGES[page](), f"docs/{page} is not up to date: run scripts/docs"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import end_processes_of, processes_of
+from faults.evidence import left_over
 from windlass._transport.autostart import is_running
 from windlassd.testing.harness import Workspace
 
@@ -33,4 +35,32 @@ def workspace(home: Path) -> Iterator[Workspace]:
     yield made
     if is_running(made.dir):
         made.stop()
+    made.client.close()
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home that the tests of a module share; when its server has been stopped, nothing may be left in it."""
+    folder = tmp_path_factory.mktemp("shared")
+    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINDLASS_HOME", str(folder))
+        made = Workspace()
+        if is_running(made.dir):
+            made.stop()
+        made.client.close()
+    for process in processes_of(folder):
+        process.wait(60)
+    try:
+        assert left_over(folder) == []
+    finally:
+        end_processes_of(folder)
+
+
+@pytest.fixture
+def shared(shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace whose server is up already and holds other tests' runs; for tests that change no setting."""
+    monkeypatch.setenv("WINDLASS_HOME", str(shared_home))
+    made = Workspace()
+    yield made
     made.client.close()

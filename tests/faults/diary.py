@@ -40,13 +40,17 @@ class Diary:
         """Acts whose call had returned."""
         return int(_SLOT.unpack_from(self._map, channel * _SLOT.size)[1])
 
-    def log(self, run: Any, count: int, name: str = "loss", channel: int = 0) -> None:
-        """Log the next ``count`` points of a series; the i-th point's value is i."""
+    def note(self, channel: int, value: int) -> None:
+        """Leave a number, such as a process's id, where acts of a channel would be counted."""
+        _SLOT.pack_into(self._map, channel * _SLOT.size, value, value)
+
+    def log(self, run: Any, count: int, name: str = "loss", channel: int = 0, base: int = 0) -> None:
+        """Log the next ``count`` points of a series; the i-th point's value is ``base`` + i."""
         put, view, place = struct.pack_into, self._map, channel * _SLOT.size
         log = run.log
         for i in range(self.done(channel), self.done(channel) + count):
             put("<q", view, place, i + 1)
-            log(name, i)
+            log(name, base + i)
             put("<q", view, place + 8, i + 1)
 
     def say(self, count: int, channel: int = 1) -> None:

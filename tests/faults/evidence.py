@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from faults import diary as _diary
 from faults.diary import Diary
 from windlass.specs.run import RunRecord
 from windlassd.agent.leftovers import processes_of
+from windlassd.doctor.alone import examine_alone
 from windlassd.testing.harness import Workspace
 
 _PROLOGUE = """\
@@ -59,7 +61,7 @@ class Witnessed:
         self.id = str(self.workspace.client.post("/v1/runs", {"request_id": self.request_id, "spec": asked})["id"])
         return self
 
-    def check(self, *, status: str, reason: str | None = None) -> RunRecord:
+    def check(self, *, status: str, reason: str | None = None, words: str | None = None) -> RunRecord:
         """Wait for the end and hold the record against the diary.
 
         Raises:
@@ -70,6 +72,7 @@ class Witnessed:
         if reason is not None:
             assert record.reason and record.reason.code == reason, record.reason
         assert record.reason and record.reason.message, "the end is not explained"
+        assert words is None or words in record.reason.message, record.reason.message
         assert record.lost_points == 0, record.lost_points
         statuses = [entry["status"] for entry in record.history]
         assert statuses[-1] == status, statuses
@@ -85,6 +88,19 @@ class Witnessed:
         done, begun = self.diary.done(channel), self.diary.begun(channel)
         assert values == list(range(len(values))), f"{name}: lost, doubled or out of order: {_first_wrong(values)}"
         assert done <= len(values) <= begun, f"{name}: {len(values)} points, the script logged {done} to {begun}"
+
+    def check_writers(self, name: str, channels: Sequence[int], base: int) -> None:
+        """Of a series that several wrote, every point once and each writer's in order.
+
+        The writer of a channel logged from ``base`` times the channel on (``Diary.log``).
+        """
+        values = self.workspace.values(self.id, name)
+        assert {value // base for value in values} <= set(channels), "points that nobody logged"
+        for channel in channels:
+            own = [value - channel * base for value in values if value // base == channel]
+            done, begun = self.diary.done(channel), self.diary.begun(channel)
+            assert own == list(range(len(own))), f"{name} of writer {channel}: {_first_wrong(own)}"
+            assert done <= len(own) <= begun, f"writer {channel}: {len(own)} points, it logged {done} to {begun}"
 
     def check_lines(self, channel: int = 1) -> None:
         """Every printed line once and in order, whatever else stands in the log."""
@@ -109,6 +125,26 @@ class Witnessed:
 def _first_wrong(values: list[Any]) -> str:
     place = next((i for i, value in enumerate(values) if value != i), len(values))
     return f"at {place} of {len(values)}: {values[max(0, place - 2) : place + 3]}"
+
+
+MACHINE = {"disk_low", "disk_full", "gpu_hidden"}
+"""Findings about the machine that the tests run on."""
+_NEXT_SERVER = {"blob_leftover", "checksum_missing", "socket_stale", "environment_leftover", "temporary_file"}
+"""What a killed server may leave, and the next one clears up by itself."""
+
+
+def assert_sound(workspace: Workspace) -> None:
+    """Hold the doctor's deepest examination against a workspace that is stopped: nothing may be wrong with it.
+
+    ``workspace.stop()`` and ``wait_until_gone()`` come before; nothing is repaired or started.
+
+    Raises:
+        AssertionError: The doctor found something that is not left to the next server.
+    """
+    told: list[Any] = []
+    found = examine_alone(workspace.dir, deep=True, tell=told.append)
+    wrong = [f for f in found if f.code not in _NEXT_SERVER and f.code not in MACHINE]
+    assert not wrong, "\n".join(f"{f.severity} {f.code} {f.where}: {f.detail}" for f in wrong)
 
 
 _TEMPORARY = re.compile(

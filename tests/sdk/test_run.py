@@ -65,6 +65,10 @@ def test_get_metrics_in_every_shape(fake: FakeServer, run: Run) -> None:
         "rows": {"x": [1, 2]}, "table": {"x": [1, 2, 5], "y": [3, 4, 6]},
     }  # fmt: skip
     assert run.get_metrics(name="one") == {"one": 0.5}
+    fake.metrics["one"] = {"type": "json", "values": [{"x": "NaN", "y": "NaN"}], "exact": '[{"x": NaN, "y": "NaN"}]'}
+    row = run.get_metrics(name="one")["one"]
+    assert row["x"] != row["x"] and row["y"] == "NaN"
+    fake.metrics["one"] = {"type": "float", "values": [0.5]}
     child = fake.add_run({"experiment": "digits", "script": "t", "snapshot_id": "s"}, parent_id=run.id)
     assert run.get_metrics("one", recursive=True) == {"one": [0.5, 0.5]}
     assert [r.id for r in run.get_children()] == [child["id"]]

@@ -113,6 +113,18 @@ def test_a_childs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert child["KEPT"] == "yes" and "PYTHONPATH" not in child and "PYTHONPATH" in settings.child_environment()
 
 
+def test_work_that_must_go_on_keeps_the_value_from_before(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = home / "settings.json"
+    file.write_text('{"heartbeat_s": 2}')
+    assert settings.steady("heartbeat_s") == 2
+    file.write_text('{"heartbeat_s"')  # an editor is half-way through it
+    assert settings.steady("heartbeat_s") == 2 and "heartbeat_s stays as it was" in caplog.text
+    with pytest.raises(UserErrorException):
+        settings.get("heartbeat_s")
+    file.write_text('{"heartbeat_s": 3}')
+    assert settings.steady("heartbeat_s") == 3
+
+
 def test_the_table_is_in_order() -> None:
     for setting in settings.TABLE:
         assert setting.variable == "WINDLASS_" + setting.name.upper() and setting.help.endswith(".")

@@ -8,7 +8,7 @@ import pytest
 
 from sdk.fake_server import FakeServer
 from windlass import Run, _streaming
-from windlass.errors import ActivityFailedException, ServiceUnavailable
+from windlass.errors import ActivityFailedException
 
 LOG = "azureml-logs/70_driver_log.txt"
 
@@ -60,14 +60,27 @@ def test_a_broken_stream_goes_on_where_it_was(
     assert capsys.readouterr().out.count("äb\nc\n") == 1
 
 
-def test_it_gives_up_after_a_silent_minute(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_hour_without_a_server_is_waited_out_with_a_word_now_and_then(
+    fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr(_streaming.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(_streaming.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + max(1.0, seconds)))
-    fake.streams = [[] for _ in range(100)]
-    with pytest.raises(ServiceUnavailable, match="keeps breaking off"):
-        run.wait_for_completion()
-    assert 20 < len(fake.stream_offsets) < 90
+    monkeypatch.setattr(_streaming.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + 60 * seconds))
+    fake.streams = [*([] for _ in range(40)), [status(fake, run, "Completed"), ("end", {})]]
+    assert run.wait_for_completion()["status"] == "Completed"
+    assert now[0] > 3600
+    said = capsys.readouterr().err.splitlines()
+    assert "waiting for the server. Ctrl-C ends the waiting." in said[0] and run.id in said[0]
+    assert 4 < len(said) < 10 and "min by now" in said[1] and said[-1] == "windlass: the server is back."
+
+
+def test_a_server_that_is_back_in_a_moment_is_not_worth_a_word(
+    fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_streaming.time, "sleep", lambda seconds: None)
+    fake.streams = [[], [], [status(fake, run, "Completed"), ("end", {})]]
+    run.wait_for_completion()
+    assert capsys.readouterr().err == ""
 
 
 def test_failure_raises_with_the_reason(fake: FakeServer, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from windlass.errors import UserErrorException
-from windlassd.store.filesystem import refuse_network
+from windlassd.store.filesystem import make_durable_folder, refuse_network
 
 _ROOT = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw"
 
@@ -89,3 +91,20 @@ def test_lines_that_make_no_sense_are_passed_over() -> None:
 
 def test_this_machines_own_mounts_are_read(tmp_path: Path) -> None:
     refuse_network(str(tmp_path))
+
+
+def test_folders_are_synced_up_to_what_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    make_durable_folder(str(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced[:2] == [str(tmp_path / "a"), str(tmp_path)]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    make_durable_folder(str(tmp_path / "a"))
+    assert (tmp_path / "a").is_dir()

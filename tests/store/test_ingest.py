@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from windlass.specs.status import RunStatus
 from windlassd.store._ingest import SEAL_POINTS
 from windlassd.store.sql import SqlStore
 from windlassd.testing.store_suite import append, create, named, one_series, point, summary
@@ -44,6 +45,41 @@ def test_long_chunks_are_sealed_and_never_written_again(store: SqlStore) -> None
     assert len(sealed) == 4
     assert all(SEAL_POINTS <= length < SEAL_POINTS + 200 for length in sealed)
     assert one_series(store).values == list(range(count))
+
+
+def _long_series(store: SqlStore) -> None:
+    append(store, 0, 1, named("loss"))
+    for n in range(200):
+        part = range(n * 100, n * 100 + 100)
+        append(store, n + 1, n + 2, [point(0, i, 7.0 if i == 5_000 else i / 1e6, i) for i in part])
+
+
+def test_a_chart_of_a_long_series_reads_no_sealed_chunk(store: SqlStore) -> None:
+    _long_series(store)
+    before = one_series(store, points=100)
+    store.write(lambda w: _run(w, "UPDATE chunks SET times = '', steps = '', points = '' WHERE sealed")).result(60)
+    assert one_series(store, points=100) == before
+    assert 7.0 in before.values and len(before.values) > 50
+
+
+def test_a_chart_of_a_series_from_before_there_were_outlines_is_the_same(store: SqlStore) -> None:
+    _long_series(store)
+    before = one_series(store, points=100)
+    store.write(lambda w: _run(w, "DELETE FROM outlines")).result(60)
+    after = one_series(store, points=100)
+    assert 7.0 in after.values and len(after.values) > 50
+    assert (after.count, after.times[0], after.times[-1]) == (before.count, before.times[0], before.times[-1])
+
+
+def test_outlines_go_with_their_run(store: SqlStore) -> None:
+    _long_series(store)
+    store.write(lambda w: w.transition("r", RunStatus.FAILED, now=2.0)).result(60)
+    store.write(lambda w: w.delete_experiment("exp")).result(60)
+    assert store.read(lambda r: _run(r, "SELECT count(*) FROM outlines").scalar()) == 0
+
+
+def _run(tx: Any, statement: str) -> Any:
+    return tx._db.exec_driver_sql(statement)
 
 
 def test_big_values_are_sealed_by_their_bytes_and_stay_in_order(store: SqlStore) -> None:

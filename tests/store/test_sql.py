@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from windlass.specs.status import RunStatus
-from windlassd.store.base import StoreError, StoreFull, Writer
+from windlassd.store.base import MetricFilter, StoreError, StoreFull, Writer
 from windlassd.store.sql import FILE, SqlStore
 from windlassd.testing.store_suite import StoreConformance, append, create, named, one_series, point, raises, spec_of
 
@@ -175,7 +177,7 @@ def test_a_locked_database_says_who_to_look_for(store: SqlStore, tmp_path: Path)
 
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is not a database" * 1000)
-    with raises(StoreError, str(tmp_path / FILE), "damaged", "backup", ".recover"):
+    with raises(StoreError, str(tmp_path / FILE), "damaged", "backup", "windlass doctor"):
         SqlStore.open(str(tmp_path))
 
 
@@ -203,6 +205,10 @@ def test_lists_stay_quick_with_many_runs(store: SqlStore) -> None:
         db.exec_driver_sql("INSERT INTO run_specs SELECT seq, (SELECT spec FROM run_specs) FROM runs WHERE seq > 1")
         db.exec_driver_sql("INSERT INTO run_tags SELECT seq, 'all', '1' FROM runs WHERE seq > 1")
         db.exec_driver_sql("INSERT INTO run_tags SELECT seq, 't', number % 1000 FROM runs WHERE seq > 1")
+        db.exec_driver_sql(
+            "INSERT INTO series (run_seq, name, type, length, last_us, last, minimum, maximum)"
+            " SELECT seq, 'loss', 'float', 1, 1, number / 20000.0, 0, 1 FROM runs WHERE seq > 1"
+        )
 
     store.write(fill).result(60)
     one_page = {"limit": 50}
@@ -210,9 +216,56 @@ def test_lists_stay_quick_with_many_runs(store: SqlStore) -> None:
         {}, {"experiment": "exp"}, {"before": "r10000"}, {"statuses": [RunStatus.COMPLETED]},
         {"statuses": [RunStatus.RUNNING, RunStatus.FAILED]}, {"experiment": "exp", "statuses": [RunStatus.FAILED]},
         {"tags": [("t", "7")]}, {"tags": [("all", None)]}, {"tags": [("all", "1"), ("t", "7")]},
+        {"tags": [("all", None)], "before": "r200"}, {"metrics": [_loss(">", 0.5)]}, {"metrics": [_loss("<", 2.0)]},
+        {"metrics": [_loss("<", 0.02)], "before": "r300"}, {"metrics": [_loss("<", 2.0)], "experiment": "exp"},
+        {"metrics": [_loss("<", 2.0)], "tags": [("t", "7")]},
     ):  # fmt: skip
         steps = _steps_of(store, lambda r, f=filters: r.list_runs(**one_page, **f))
         assert steps < 60_000, f"{filters} takes {steps} steps of SQLite's machine"
+
+
+def test_no_question_about_runs_reads_a_table_from_end_to_end(store: SqlStore) -> None:
+    create(store, "r0", tags={"t": "0"})
+    loss = _loss("<", 2.0)
+    questions: list[Callable[[Any], object]] = [
+        lambda r: r.list_runs(), lambda r: r.list_runs(experiment="exp", before="r0"),
+        lambda r: r.list_runs(statuses=[RunStatus.RUNNING]), lambda r: r.list_runs(parent="r0"),
+        lambda r: r.list_runs(statuses=[RunStatus.RUNNING, RunStatus.FAILED], experiment="exp"),
+        lambda r: r.list_runs(tags=[("t", None)], experiment="exp", statuses=[RunStatus.RUNNING]),
+        lambda r: r.list_runs(tags=[("t", "0"), ("u", None)], metrics=[loss]), lambda r: r.list_runs(metrics=[loss]),
+        lambda r: r.list_runs(metrics=[loss, loss], experiment="exp", before="r0", statuses=[RunStatus.RUNNING]),
+        lambda r: r.find_runs(["r0", "r1"]), lambda r: r.series_of_runs(["r0", "r1"]), lambda r: r.active_runs(),
+        lambda r: r.series("r0", "loss", 100), lambda r: r.series("r0"), lambda r: r.files_of("r0"),
+    ]  # fmt: skip
+    for number, question in enumerate(questions):
+        for statement, plan in _plans_of(store, question):
+            steps = [step for step in plan if step.startswith("SCAN") and not _SMALL.search(step)]
+            assert not steps, f"question {number}: {statement}: {steps}"
+
+
+_SMALL = re.compile(
+    r"^SCAN (anon_\d+|\d+-ROW VALUES|CONSTANT ROW|experiments|runs USING (COVERING )?INDEX ix_runs_active)"
+)
+
+
+def _plans_of(store: SqlStore, question: Callable[[Any], object]) -> list[tuple[str, list[str]]]:
+    """Each statement of a read, with the steps of SQLite's plan for it."""
+    plans = []
+
+    def ask(reader: Any) -> None:
+        asked: list[tuple[str, Any]] = []
+        event.listen(reader._db, "before_cursor_execute", lambda c, u, text, values, *_: asked.append((text, values)))
+        question(reader)
+        for text, values in list(asked):
+            plan = reader._db.exec_driver_sql("EXPLAIN QUERY PLAN " + text, values)
+            plans.append((text, [row.detail for row in plan]))
+
+    store.read(ask)
+    return plans
+
+
+def _loss(comparison: str, value: float) -> MetricFilter:
+    return MetricFilter("loss", "last", comparison, value)
 
 
 def test_unverified_runs_are_found_without_looking_at_the_others(store: SqlStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Mapping, Sequence
 
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
@@ -11,6 +12,8 @@ def values_of(about: "Mapping[str, Any]") -> "List[Any]":
     """The values of one series in order, NaN and infinities as floats."""
     if about["type"] == "float":
         return [_NOT_FINITE[value] if isinstance(value, str) else float(value) for value in about["values"]]
+    if "exact" in about:  # a table with NaN or infinities, which JSON has not
+        return list(json.loads(about["exact"]))
     return list(about["values"])
 
 

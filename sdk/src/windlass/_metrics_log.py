@@ -49,6 +49,11 @@ class MetricsLog:
         self._warned = False
         self._forget_file()
 
+    @property
+    def folder(self) -> str:
+        """The spool folder that it writes into."""
+        return self._folder
+
     def _forget_file(self) -> None:
         self._fd = _CLOSED
         self._name: "Optional[str]" = None

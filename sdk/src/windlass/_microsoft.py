@@ -13,7 +13,7 @@ _DIST_INFO = ("azureml_core-", ".dist-info")
 
 def warn_of_microsoft() -> bool:
     """Warn, and return True, when Microsoft's azureml-core is in this environment."""
-    found = _files_over_ours() or _installed()
+    found = find_microsoft()
     if found is None:
         return False
     warnings.warn(
@@ -23,6 +23,11 @@ def warn_of_microsoft() -> bool:
         stacklevel=3,
     )
     return True
+
+
+def find_microsoft() -> "Optional[str]":
+    """Where Microsoft's azureml-core lies in this environment, or None."""
+    return _files_over_ours() or _installed()
 
 
 def _files_over_ours() -> "Optional[str]":

@@ -432,6 +432,7 @@ class _OfflineRun:
         return "_OfflineRun(id=%r)" % self._id
 
     clean = AbsentMethod("Delete its folder under the home's offline/.")
+    delete = AbsentMethod("Delete its folder under the home's offline/.")
     get_environment = AbsentMethod(_SUBMIT)
     get_secret = AbsentMethod("Read environment variables.")
     get_secrets = AbsentMethod("Read environment variables.")

@@ -113,5 +113,5 @@ def _frames(data: bytes) -> "Iterator[Tuple[int, spool.Frame]]":
                 yield end, frame
                 place = end
         except spool.TornFrame:  # the server counts it as lost; its bytes go as they are
-            place = spool.after(data, place)
+            place = spool.past_damage(data, place)
             yield place, spool.Frame(spool.LOST, 0, 0, None, 1)

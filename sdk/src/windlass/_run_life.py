@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from windlass._not_offered import not_offered
 from windlass._run_logging import RunLogging
-from windlass.errors import AzureMLException, SnapshotException, UserErrorException
+from windlass._spools import write_end
+from windlass.errors import AzureMLException, ServiceUnavailable, SnapshotException, UserErrorException
 
 if TYPE_CHECKING:
     from windlass._special_folders import SpecialFolders
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from windlass.specs.run import RunRecord
 
 _FAILED_CODE = "failed_by_client"
+_END_PATIENCE_S = 60.0
 
 
 class RunLife(RunLogging):
@@ -55,6 +58,8 @@ class RunLife(RunLogging):
     def complete(self) -> None:
         """End the run as Completed, with all that was logged and what lies in ``./outputs`` and ``./logs``.
 
+        Where the server cannot be had for a minute the end is written down, and is recorded when it is back.
+
         In a submitted script it returns when what this process logged is in the history; the run ends with the script.
         """
         self._finish("Completed", None)
@@ -77,21 +82,64 @@ class RunLife(RunLogging):
         self._client.post("/v1/runs/%s/cancel" % self._id)
         self._let_go("Canceled")
 
+    def delete(self) -> None:
+        """Delete the run, which must have ended, with its children, metrics, logs and files.
+
+        Models that were registered from it keep their files. This method is Windlass's own.
+
+        Raises:
+            UserErrorException: it, or a child, has not ended.
+        """
+        self._client.delete("/v1/runs/%s" % self._id)
+
     def _finish(self, status: str, reason: "Optional[Mapping[str, str]]") -> None:
         if self._over is not None:
             return
-        self.flush()
+        if self._context_dir is not None:
+            self._say_end(status, reason)
+            return
+        now = time.time()
+        try:
+            self._end_now(status, reason)
+        except ServiceUnavailable as e:
+            self._end_later({"status": status, "reason": reason, "time": now}, e)
+
+    def _say_end(self, status: str, reason: "Optional[Mapping[str, str]]") -> None:
+        """In a submitted script: its run ends with it, and its agent outlasts any outage of the server."""
+        try:
+            self.flush()
+        except ServiceUnavailable as e:
+            sys.stderr.write("windlass: %s\n" % e.message)
+        if status != "Completed":
+            self._client.post("/v1/runs/%s/end" % self._id, {"status": status, "reason": reason})
+
+    def _end_now(self, status: str, reason: "Optional[Mapping[str, str]]") -> None:
+        self.flush(_END_PATIENCE_S if self._held() else 300)
         if self._ended_outside():
             self._let_go(self._record().status.value)
             return
-        if self._folders is not None:
-            for name, path in self._folders.written():
-                self.upload_file(name, path)
-        if self._context_dir is not None and status == "Completed":
-            return
+        for name, path in self._folders.written() if self._folders is not None else ():
+            self.upload_file(name, path)
         self._expect_end()
         self._client.post("/v1/runs/%s/end" % self._id, {"status": status, "reason": reason})
         self._let_go(status)
+
+    def _end_later(self, end: "Dict[str, Any]", problem: ServiceUnavailable) -> None:
+        """No server can be had: write the end down beside the spools, where the next server finds it."""
+        if not self._held() or self._metrics is None:
+            raise problem
+        written = list(self._folders.written()) if self._folders is not None else []
+        self._expect_end()
+        try:
+            write_end(self._metrics.folder, dict(end, files=written))
+        except OSError:  # such as a full disk
+            raise problem from None
+        sys.stderr.write(
+            "windlass: %s The run %s is over as %s all the same: that is written down, and is recorded with all that "
+            "was logged as soon as the server is back.\n" % (problem.message, self._id, end["status"])
+        )
+        self._metrics.close()
+        self._metrics, self._over = None, end["status"]
 
     def _expect_end(self) -> None:
         if self._held():
@@ -230,5 +278,3 @@ def _words(details: Any) -> str:
 
         return json.dumps(details, default=str)
     return str(details)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+from windlass import settings
 from windlass._metrics_log import MetricsLog, plain_cells, plain_columns
 from windlass.errors import RunEnvironmentException, ServiceUnavailable, UserErrorException
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from windlass.experiment import Experiment
 
 _FLUSH_TIMEOUT_S = 300
+_HOURS_S = 1e6
+"""A job asks for its metrics until the server is back, as with its other calls."""
 
 
 class RunLogging:
@@ -121,7 +124,7 @@ class RunLogging:
         from windlass._run_children import descendants
         from windlass.run import Fits
 
-        self.flush()
+        self.flush(_FLUSH_TIMEOUT_S if settings.job_context() is None else _HOURS_S)
         found: "Dict[str, List[Any]]" = {}
         below: "List[str]" = []
         if recursive:
@@ -241,11 +244,11 @@ def flush_once(client: "Client", run_id: str, spool: str, offset: int, timeout_s
     """Ask once for the spool file to be shipped up to ``offset``; returns the bytes that are in the history."""
     import json
 
-    from windlass._transport.client import quote
+    from windlass._transport.client import PATIENCE_S, TIMEOUT_S, quote
 
     body = json.dumps({"spool": spool, "offset": offset}).encode()
     answer = client.open(
         "POST", "/v1/runs/%s/flush" % quote(run_id), body=body, content_type="application/json",
-        timeout_s=max(1.0, timeout_s),
+        timeout_s=min(TIMEOUT_S, max(1.0, timeout_s)), patience_s=min(PATIENCE_S, timeout_s),
     )  # fmt: skip
     return int(json.loads(answer.read().decode())["acked"])

@@ -185,7 +185,7 @@ class Session:
             answer.close()
 
     def _note_end(self, run_id: str) -> None:
-        """Somebody else ended the run: what this process logs from now on has no place."""
+        """The run is over. When somebody else ended it, what this process logs from now on has no place."""
         with self._change:
             surprising = run_id in self._runs and run_id not in self._ended
             if surprising:
@@ -194,7 +194,7 @@ class Session:
             sys.stderr.write(
                 "windlass: the run %s was ended from outside; what is logged from now on is not kept.\n" % run_id
             )
-            self.release(run_id)
+        self.release(run_id)
 
     def _ship(self) -> None:
         pause_s, wanted = _FIRST_PAUSE_S, 0

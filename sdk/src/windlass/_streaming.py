@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from windlass._transport.client import Client, Event
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_GIVE_UP_S = 60.0
+_QUIET_S, _SAY_AGAIN_S = 10.0, 600.0
+"""Seconds without a server before anything is said, and between two words about it."""
 
 
 def follow(client: "Client", run_id: str, web_view: str, show_output: bool) -> RunRecord:
@@ -23,7 +24,6 @@ def follow(client: "Client", run_id: str, web_view: str, show_output: bool) -> R
 
     Raises:
         KeyboardInterrupt: the user stopped the streaming; the run goes on.
-        ServiceUnavailable: no server answered for a minute.
     """
     printer = _Printer() if show_output else None
     if printer is not None:
@@ -53,30 +53,59 @@ def follow(client: "Client", run_id: str, web_view: str, show_output: bool) -> R
 def reconnecting(client: "Client", run_id: str, logs: bool) -> "Iterator[Event]":
     """Yield the run's events until it is over; a stream that breaks off is taken up where it was.
 
-    Raises:
-        ServiceUnavailable: no server answered for a minute.
+    A server that cannot be had is waited for as long as it takes, with a word on stderr: the run goes on without it,
+    and who waits for it overnight must not find an error about its server in the morning.
     """
     from windlass._transport.client import quote
 
     offsets: "Dict[str, int]" = {}
-    pause_s, silent_since = 0.0, time.monotonic()
+    away = _Away(run_id)
+    pause_s = 0.0
     while True:
+        problem: "Optional[ServiceUnavailable]" = None
         try:
             asked = {"logs": "1", "offsets": json.dumps(offsets)} if logs else {}
             for event in client.events("/v1/runs/%s/stream" % quote(run_id), **asked):
-                pause_s, silent_since = 0.0, time.monotonic()
+                pause_s = 0.0
+                away.answered()
                 if event.name == "end":
                     return
                 if event.name == "log":
                     offsets[event.data["file"]] = event.data["next"]
                 yield event
         except ServiceUnavailable as e:
-            if not e.transient or time.monotonic() - silent_since > _GIVE_UP_S:
-                raise
-        if time.monotonic() - silent_since > _GIVE_UP_S:
-            raise ServiceUnavailable("The stream of %s keeps breaking off. See `windlass server status`." % run_id)
+            problem = e
+        away.failed(problem)
         time.sleep(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, pause_s * 2))
+
+
+class _Away:
+    """Says on stderr that the server is away, now and then, and that it is back."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._since: "Optional[float]" = None
+        self._told = 0.0
+
+    def failed(self, problem: "Optional[ServiceUnavailable]") -> None:
+        now = time.monotonic()
+        if self._since is None:
+            self._since, self._told = now, now - _SAY_AGAIN_S + _QUIET_S
+        if now - self._told < _SAY_AGAIN_S:
+            return
+        first, self._told = self._told < self._since, now
+        why = problem.message if problem is not None else "It breaks off every stream."
+        sys.stderr.write(
+            "windlass: %s The run %s goes on without it; waiting for the server%s. Ctrl-C ends the waiting.\n"
+            % (why, self._run_id, "" if first else ", %d min by now" % ((now - self._since) / 60))
+        )
+        sys.stderr.flush()
+
+    def answered(self) -> None:
+        if self._since is not None and self._told >= self._since:
+            sys.stderr.write("windlass: the server is back.\n")
+        self._since = None
 
 
 class _Printer:

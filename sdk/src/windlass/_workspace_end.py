@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from windlass import settings
-from windlass._transport import places
-from windlass.errors import ServiceUnavailable, UserErrorException
+from windlass._transport import autostart, places
+from windlass.errors import AzureMLException, ServiceUnavailable, UserErrorException
 
 if TYPE_CHECKING:
     from windlass._transport.client import Client
@@ -27,18 +27,36 @@ def end(client: "Client", workspace_dir: str, *, remove: bool) -> None:
     """
     if not os.path.isdir(workspace_dir):
         raise UserErrorException("There is no workspace in %s; it may have been deleted already." % workspace_dir)
-    client.post("/v1/server/stop", {"force": False})
-    client.close()
-    _wait_for_the_end(workspace_dir)
+    stop(client, workspace_dir)
     # first a name that nobody opens: a client that comes now makes a new workspace, instead of opening half of this one
-    folder = os.path.join(settings.home(), "deleted")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    aside = os.path.join(folder, "%s-%d" % (os.path.basename(workspace_dir), time.time_ns()))
+    aside = place_aside(workspace_dir)
     os.rename(workspace_dir, aside)
     if remove:
         _remove(aside)
     else:
         sys.stderr.write("windlass: the deleted workspace's data lies in %s\n" % aside)
+
+
+def stop(client: "Client", workspace_dir: str) -> None:
+    """Stop the server of the workspace and return when nobody has it.
+
+    Raises:
+        UserErrorException: runs have not ended.
+    """
+    try:
+        client.post("/v1/server/stop", {"force": False})
+    except AzureMLException:
+        if autostart.is_running(workspace_dir):
+            raise  # else none can start there, such as on a damaged database: nothing is to be stopped
+    client.close()
+    _wait_for_the_end(workspace_dir)
+
+
+def place_aside(workspace_dir: str) -> str:
+    """A free path in ``deleted/`` of the home, for the workspace."""
+    folder = os.path.join(settings.home(), "deleted")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, "%s-%d" % (os.path.basename(workspace_dir), time.time_ns()))
 
 
 def _wait_for_the_end(workspace_dir: str) -> None:

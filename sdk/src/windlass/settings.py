@@ -61,10 +61,17 @@ TABLE = (
             "Seconds for which a package list keeps the versions it was resolved to.", 0),
     Setting("environment_build_timeout_s", "WINDLASS_ENVIRONMENT_BUILD_TIMEOUT_S", float, 3600.0,
             "Seconds after which an environment build is given up.", 1),
+    Setting("retention_days", "WINDLASS_RETENTION_DAYS", float, None,
+            "Days after its end that a run is deleted with its children and files (default: never). Runs that made a "
+            "registered model, or have the tag of `retention_keep_tag`, stay.", 0),
+    Setting("retention_keep_tag", "WINDLASS_RETENTION_KEEP_TAG", str, "keep",
+            "A run with a tag of this name is not deleted by age, neither by `retention_days` nor by "
+            "`windlass workspace prune`."),
     Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _framework_defaults, "latest",
             "Version of a framework estimator without `framework_version`: `latest`, or `v1` for the one of SDK v1."),
 )  # fmt: skip
 _BY_NAME: Dict[str, Setting] = {setting.name: setting for setting in TABLE}
+_STEADY: Dict[str, Any] = {}
 
 # Where Windlass lies and what a job is told; these are no options, so no file can set them.
 HOME_VARIABLE = "WINDLASS_HOME"
@@ -104,10 +111,21 @@ def get(name: str) -> Any:
     return setting.default
 
 
+def steady(name: str) -> Any:
+    """As ``get``, for work that must go on: while a file cannot be read, the value from before, or the default."""
+    try:
+        _STEADY[name] = get(name)
+    except UserErrorException as problem:
+        import logging  # only here: `import windlass` is to cost next to nothing
+
+        logging.getLogger(__name__).warning("%s stays as it was: %s", name, problem)
+    return _STEADY.get(name, _BY_NAME[name].default)
+
+
 def check() -> None:
     """Read every setting once; raises UserErrorException for the first that cannot be."""
     for setting in TABLE:
-        get(setting.name)
+        _STEADY[setting.name] = get(setting.name)
 
 
 def home() -> str:

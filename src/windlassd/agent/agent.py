@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from windlass._transport.client import Client
-from windlass.errors import ServiceUnavailable
-from windlass.specs.launch import LaunchSpec
-from windlass.specs.run import Reason
+from windlass._transport.client import Client, quote
+from windlass.errors import AzureMLException, ServiceUnavailable
+from windlass.specs._codec import to_wire
+from windlass.specs.launch import LaunchSpec, Outcome
+from windlass.specs.run import Reason, RunRecord
 from windlassd.agent import leftovers, outcome
+from windlassd.agent.ledger import Ledger
 from windlassd.agent.materialize import sdk_folder
 from windlassd.agent.node_run import NodeRun, Tools, finish
 from windlassd.agent.nursery import Nursery
@@ -24,6 +28,9 @@ from windlassd.blobs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 _ASK_AGAIN_S = 1.0
+_CLEAR_UP_S = 20.0
+_EXIT_S = 5.0
+"""How long a keeper whose agent was killed is given to end the run's processes and to leave its report."""
 
 
 class Agent:
@@ -36,11 +43,14 @@ class Agent:
         self._recovering: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         shipper = Shipper(self._client, name)
+        ledger = Ledger(f"{workspace_dir}/agents/{name}/held")
+        self._left: Sequence[str] = ledger.runs()
         self._tools = Tools(
             workspace_dir=workspace_dir,
             sdk_dir=sdk_folder(workspace_dir),
             blobs=FileBlobStore(f"{workspace_dir}/blobs"),
             nursery=Nursery(),
+            ledger=ledger,
             shipper=shipper,
             tail=Tail(shipper.grew),
             snapshot=self._snapshot,
@@ -51,19 +61,33 @@ class Agent:
     def serve(self) -> None:
         """Return when the server said that nothing is left to do, or could not be had for a long time."""
         self._line.finished.wait()
+        with self._lock:
+            clearing_up = list(self._runs.values())
+        for run in clearing_up:  # their ends are acknowledged, their folders perhaps not cleared up yet
+            run.join(_CLEAR_UP_S)
         self._tools.nursery.close()
         self._tools.blobs.close()
 
     def obey(self, order: Mapping[str, Any]) -> None:
         """Carry out one order; the same one twice does nothing more."""
         if "start" in order:
-            self._start(LaunchSpec.from_wire(order["start"]))
+            self._start(order["start"])
         elif "stop" in order:
             self._stop(order["stop"])
         elif "known" in order:
             self._pick_up([(run_id, attempt) for run_id, attempt in order["known"]])
+            self._clear_up()
+        elif "refused" in order:
+            log.error("the server refuses this agent: %s", order["refused"])
 
-    def _start(self, launch: LaunchSpec) -> None:
+    def _start(self, order: Mapping[str, Any]) -> None:
+        try:
+            launch = LaunchSpec.from_wire(order)
+        except (KeyError, TypeError, ValueError) as problem:
+            words = f"The agent cannot read the order to start it: {problem!r}. See `windlass server status`."
+            result = to_wire(outcome.could_not_start("start_failed", words))
+            self._tools.shipper.event(str(order["run_id"]), int(order["attempt"]), "ended", outcome=result)
+            raise
         key = (launch.run_id, launch.attempt)
         folder = RunFolder(self._workspace_dir, launch.run_id)
         with self._lock:
@@ -86,7 +110,25 @@ class Agent:
         """Finish what the server saw started here and this process does not hold: a killed predecessor's."""
         for run_id, attempt in known:
             begun = leftovers.read_launch(RunFolder(self._workspace_dir, run_id))
-            self._recover(begun or LaunchSpec(run_id, attempt, "this machine", 0, "", (), "", ""))
+            self._recover(begun or _unknown(run_id, attempt))
+
+    def _clear_up(self) -> None:
+        """See to what a killed predecessor had in its ledger; the first line that is open is the time for it."""
+        left, self._left = self._left, ()
+        if left:
+            threading.Thread(target=self._clear_up_after, args=(left,), name="clear up", daemon=True).start()
+
+    def _clear_up_after(self, left: Sequence[str]) -> None:
+        """Finish again those whose end is recorded; of the others the server tells by itself."""
+        for run_id in left:
+            try:
+                over = RunRecord.from_wire(self._ask(f"/v1/runs/{quote(run_id)}")).status.final
+            except AzureMLException as problem:
+                log.info("%s needs no clearing up: %s", run_id, problem)  # it was deleted, with its folder
+                self._tools.ledger.remove(run_id)
+                continue
+            if over:
+                self._recover(leftovers.read_launch(RunFolder(self._workspace_dir, run_id)) or _unknown(run_id, 1))
 
     def _held(self) -> list[tuple[str, int]]:
         with self._lock:
@@ -98,22 +140,36 @@ class Agent:
             if key in self._recovering or key in self._runs:
                 return
             self._recovering.add(key)
+        self._tools.ledger.add(launch.run_id)
         threading.Thread(target=self._finish_lost, args=(launch, key), name=f"recover {launch.run_id}").start()
 
     def _finish_lost(self, launch: LaunchSpec, key: tuple[str, int]) -> None:
         folder = RunFolder(self._workspace_dir, launch.run_id)
         self._tools.shipper.open(launch.run_id, launch.attempt, folder)
+        ended: float | None = None
         try:
             folder.make()
-            report = leftovers.read_exit(folder)
-            leftovers.kill_processes_of(launch.run_id)
-            result = outcome.judge(launch, folder, report or {"ended": [], "agent_lost": True}, None, 0)
-        except OSError as problem:
+            result = self._outcome_of_lost(launch, folder)
+            ended = leftovers.ended_at(folder)
+        except Exception as problem:  # the edge: whatever is left there, the run must end
             log.exception("what is left of %s cannot be read", launch.run_id)
             result = outcome.could_not_start("agent_lost", f"The agent ended unexpectedly. {problem}")
-        finish(launch, folder, result, self._tools)
+        finish(launch, folder, result, self._tools, ended)
         with self._lock:
             self._recovering.discard(key)
+
+    def _outcome_of_lost(self, launch: LaunchSpec, folder: RunFolder) -> Outcome:
+        """How a run ended that a killed agent held; afterwards no process of it is left."""
+        may_come = partial(leftovers.others_keep, self._workspace_dir, self._tools.nursery.pid)
+        report = leftovers.read_exit(folder, _EXIT_S, may_come)
+        leftovers.kill_processes_of(launch.run_id)
+        if report is None:
+            leftovers.kill_keeper_in(folder.work)
+            report = {"ended": [], "agent_lost": True}
+        by_shutdown = (signal.SIGKILL, signal.SIGTERM)
+        if leftovers.was_another_boot(folder) and not outcome.all_ended_by_themselves(launch, report, by_shutdown):
+            return outcome.machine_restarted(launch, folder)
+        return outcome.judge(launch, folder, report, leftovers.read_stop(folder), 0)
 
     def _ended(self, run: NodeRun) -> None:
         with self._lock:
@@ -136,3 +192,7 @@ class Agent:
             except ServiceUnavailable as problem:
                 log.warning("asking again: %s", problem)
                 time.sleep(_ASK_AGAIN_S)
+
+
+def _unknown(run_id: str, attempt: int) -> LaunchSpec:
+    return LaunchSpec(run_id, attempt, "this machine", 0, "", (), "", "")

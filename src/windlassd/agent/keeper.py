@@ -3,7 +3,8 @@
 The nursery is a clean, small, early process. For each node's part of a run the agent sends it one packet with the path
 of a launch file and a socket; it forks a keeper, which starts the ranks, holds their log files, and has no logic:
 
-- it reports each rank's end over the socket, and ``done`` when no process of the run is left;
+- it says who it is before it starts a rank, then reports each rank's end, and ``done`` when no process of the run is
+  left: a socket that closes without a word means that nothing was started;
 - told ``T`` it sends SIGTERM to the ranks' process groups, told ``K`` it kills every descendant;
 - if the socket closes, the agent is dead: it kills every descendant and leaves what happened in ``exit.json``.
 
@@ -81,6 +82,7 @@ def keep(launch_file: str, control: socket.socket) -> None:
     """Run the launch's ranks to their end and report on ``control``; see the module."""
     os.setsid()
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _tell(control, {"keeper": os.getpid()})
     with open(launch_file) as f:
         launch = json.load(f)
     wake = _wake_on_child()

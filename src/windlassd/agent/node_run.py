@@ -11,24 +11,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from windlass._spools import lost_points
 from windlass.errors import AzureMLException
 from windlass.specs._codec import to_wire
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
-from windlass.specs.spool import LOST_BYTES, LOST_SUFFIX
-from windlassd.agent import data, environ, outcome
+from windlassd.agent import data, environ, leftovers, outcome
 from windlassd.agent.launch import single
-from windlassd.agent.leftovers import kill_processes_of
+from windlassd.agent.ledger import Ledger
 from windlassd.agent.materialize import make_work_folder
 from windlassd.agent.nursery import Keeper, Nursery
 from windlassd.agent.ship import Shipper
 from windlassd.agent.tail import Tail
 from windlassd.blobs.base import BlobStore
-from windlassd.blobs.run_folder import RunFolder, sha256_of
+from windlassd.blobs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-LAUNCH_FILE, RANKS_FILE, EXIT_FILE = "launch.json", "ranks.json", "exit.json"
+RANKS_FILE = "ranks.json"
 _HASHED_AT_ONCE = 32 << 20
+_STARTS = 3
+"""How often a keeper is asked for when the nursery dies over it."""
+_ANSWERS_S = 5.0
+"""After the order to kill, a keeper that is not done is taken for one that answers nothing, such as a stopped one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Tools:
     sdk_dir: str
     blobs: BlobStore
     nursery: Nursery
+    ledger: Ledger
     shipper: Shipper
     tail: Tail
     snapshot: Callable[[str], list[Mapping[str, Any]]]
@@ -57,18 +62,20 @@ class NodeRun(threading.Thread):
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._lock = threading.Lock()
         self._over = False
-        self._stop: Reason | None = None
+        self._told_to_end: Reason | None = None
         self._keeper: Keeper | None = None
         self._kill_at: float | None = None
+        self._give_up_at: float | None = None
         self._ends_at = time.monotonic() + launch.max_run_duration_s if launch.max_run_duration_s else None
 
     def stop(self, reason: Reason) -> None:
         """Ask the processes to end: SIGTERM now, SIGKILL after the launch's grace. The first reason stands."""
         with self._lock:
-            if self._stop is not None or self._over:
+            if self._told_to_end is not None or self._over:
                 return
-            self._stop = reason
+            self._told_to_end = reason
             self._kill_at = time.monotonic() + self.launch.stop_grace_s
+            leftovers.remember_stop(self._folder, reason)
             if self._keeper:
                 self._keeper.terminate()
             os.eventfd_write(self._wake, 1)
@@ -76,6 +83,7 @@ class NodeRun(threading.Thread):
     def run(self) -> None:
         """Prepare, run, finish; whatever goes wrong becomes the run's outcome."""
         shipper, launch = self._tools.shipper, self.launch
+        self._tools.ledger.add(launch.run_id)
         shipper.open(launch.run_id, launch.attempt, self._folder)
         try:
             result = self._carry_out()
@@ -98,13 +106,12 @@ class NodeRun(threading.Thread):
     def _carry_out(self) -> Outcome:
         launch, folder = self.launch, self._folder
         folder.make()
-        _write_json(os.path.join(folder.agent, LAUNCH_FILE), to_wire(launch))
         make_work_folder(self._tools.blobs, self._tools.snapshot(launch.snapshot_id), folder)
         self._tools.tail.watch(launch.run_id, folder)
         inherited = environ.own()
         place = (self._tools.workspace_dir, self._tools.sdk_dir)
         own = environ.for_rank(launch, folder, *place, 0, inherited)
-        on_node = data.prepare(launch, folder, own, lambda: self._stop is not None)
+        on_node = data.prepare(launch, folder, own, lambda: self._told_to_end is not None)
         launch = replace(
             launch, arguments=on_node.arguments(launch.arguments),
             command=on_node.arguments(launch.command, shell=launch.shell),
@@ -113,41 +120,55 @@ class NodeRun(threading.Thread):
             launch, folder,
             lambda r: {**environ.for_rank(launch, folder, *place, r, inherited), **on_node.variables},
         )  # fmt: skip
-        exit_file = os.path.join(folder.agent, EXIT_FILE)
+        exit_file = os.path.join(folder.agent, leftovers.EXIT_FILE)
         _write_json(
             os.path.join(folder.agent, RANKS_FILE), {"ranks": ranks, "cwd": folder.work, "exit_file": exit_file}
         )
         return self._keep()
 
     def _keep(self) -> Outcome:
+        """Have a keeper run the ranks. From here on they may have been started, which ``launch.json`` tells."""
         kills = outcome.oom_kills()
-        with self._lock:
-            if self._stop is not None:
-                return Outcome(canceled=True, reason_code=self._stop.code, message=self._stop.message)
-            self._keeper = self._tools.nursery.start(os.path.join(self._folder.agent, RANKS_FILE))
-        report = self._watch(self._keeper)
-        with self._lock:
-            keeper, self._keeper = self._keeper, None
-        keeper.close()
-        if report is None:
-            kill_processes_of(self.launch.run_id)
-            return outcome.keeper_lost(self.launch, self._folder)
-        return outcome.judge(self.launch, self._folder, report, self._stop, outcome.oom_kills() - kills)
+        known = {**to_wire(self.launch), "boot": leftovers.this_boot()}
+        _write_json(os.path.join(self._folder.agent, leftovers.LAUNCH_FILE), known)
+        for _ in range(_STARTS):
+            with self._lock:
+                if self._told_to_end is not None:
+                    return outcome.stopped(self._told_to_end)
+                keeper = self._keeper = self._tools.nursery.start(os.path.join(self._folder.agent, RANKS_FILE))
+            report = self._watch(keeper)
+            with self._lock:
+                self._keeper = None
+            keeper.close()
+            if report is not None:
+                return outcome.judge(self.launch, self._folder, report, self._told_to_end, outcome.oom_kills() - kills)
+            if keeper.pid is not None:
+                break
+        leftovers.kill_processes_of(self.launch.run_id)
+        if self._told_to_end is not None:
+            return outcome.stopped(self._told_to_end)
+        return outcome.keeper_lost(self.launch, self._folder)
 
     def _watch(self, keeper: Keeper) -> Mapping[str, Any] | None:
-        """Follow the keeper to its end; its report, or None when it was killed."""
+        """Follow the keeper to its end; its report, or None when it was killed before every rank had ended."""
         run_id, attempt, shipper = self.launch.run_id, self.launch.attempt, self._tools.shipper
+        ended: list[Mapping[str, Any]] = []
         for message in keeper.messages(self._wake, self._seconds_left):
             if message is None:
                 self._look_at_deadlines(keeper)
             elif "started" in message:
                 shipper.event(run_id, attempt, "started", pids=message["started"], node=self.launch.node)
-            elif "exited" in message and message["exited"]["status"] != 0:
-                self._end_the_others(keeper)
+            elif "exited" in message:
+                ended.append(message["exited"])
+                if message["exited"]["status"] != 0:
+                    self._end_the_others(keeper)
             elif "done" in message:
                 report: Mapping[str, Any] = message["done"]
                 return report
-        return None
+        if len(ended) < self.launch.process_count:
+            return None
+        leftovers.kill_processes_of(run_id)  # the keeper was killed while it did this
+        return {"ended": ended, "agent_lost": False}
 
     def _end_the_others(self, keeper: Keeper) -> None:
         """The first rank to fail ends the run."""
@@ -163,53 +184,69 @@ class NodeRun(threading.Thread):
             self.stop(Reason("time_limit", f"The run was ended because it took longer than its {limit} s."))
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
+            self._give_up_at = now + _ANSWERS_S
             keeper.kill()
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up_at = None
+            log.error("the keeper of %s answers nothing: it is killed", self.launch.run_id)
+            if keeper.pid is None:
+                self._tools.nursery.end()
+            keeper.end()
 
     def _seconds_left(self) -> float | None:
-        deadlines = [d for d in (self._kill_at, self._ends_at) if d is not None]
+        deadlines = [d for d in (self._kill_at, self._give_up_at, self._ends_at) if d is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
 
-def finish(launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools) -> None:
-    """Bring everything of an ended launch to the server, then tell it the outcome and clear up. May be repeated."""
+def finish(
+    launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools, ended: float | None = None
+) -> None:  # fmt: skip
+    """Bring everything of an ended launch to the server, then tell it the outcome and clear up. May be repeated.
+
+    ``ended`` is when its processes ended, default now. Time spent waiting for a server is not the run's.
+    """
     shipper, run_id, attempt = tools.shipper, launch.run_id, launch.attempt
-    shipper.event(run_id, attempt, "finalizing")
-    tools.tail.forget(run_id)
+    ended, began, waited = time.time() if ended is None else ended, time.monotonic(), 0.0
+    shipper.event(run_id, attempt, "finalizing", time=ended)
     kept = False
     try:
+        missed = shipper.missed(run_id, tools.tail.forget(run_id))
         shipper.logs_grew(run_id, attempt, folder)
-        shipper.drain(run_id, folder)
+        waited = shipper.drain(run_id, folder)
         unsent = data.copy_back(launch, folder, result.ok)
         if unsent:
             unsent = [*unsent, f"What the script wrote lies in {folder.root}."]
             result = replace(result, reason_code="data_not_kept" if result.ok else result.reason_code)
-        notes = [*unsent, *folder.keep_live()]
-        lost = max(result.lost_points, lost_points(folder))
+        notes = [*missed, *_logs_gone(launch, folder, result), *unsent, *folder.keep_live()]
+        lost = max(result.lost_points, lost_points(folder.spool))
         message = " ".join([result.message, *notes]).strip()
         result = replace(result, files=tuple(_kept(folder)), message=message, lost_points=lost)
         kept = not unsent
-    except OSError as problem:  # the end itself must get through, whatever the disk says
+    except Exception as problem:  # the edge: the end itself must get through, whatever disk and script did
         log.exception("the files of %s could not be kept", run_id)
         words = f"Its files could not all be kept: {problem}. What there is lies in {folder.root}."
         code = "files_not_kept" if result.ok else result.reason_code
         result = replace(result, reason_code=code, message=f"{result.message} {words}".strip())
-    shipper.wait(shipper.event(run_id, attempt, "ended", outcome=to_wire(result)))
+    ended += max(0.0, time.monotonic() - began - waited)
+    if not kept:
+        tools.ledger.remove(run_id)
+    shipper.wait(shipper.event(run_id, attempt, "ended", time=ended, outcome=to_wire(result)))
     try:
         if kept:  # else the working folder has the only copy of what the script wrote
             folder.seal()
-    except OSError:
+    except (OSError, RecursionError):  # the latter for folders nested a thousand deep
         log.exception("the folder of %s could not be cleared up", run_id)
+    tools.ledger.remove(run_id)
     shipper.close(run_id)
 
 
-def lost_points(folder: RunFolder) -> int:
-    """Points that the run's processes could not write, as they counted them beside their spools."""
-    total = 0
-    for entry in os.scandir(folder.spool) if os.path.isdir(folder.spool) else ():
-        if entry.name.endswith(LOST_SUFFIX) and entry.is_file(follow_symlinks=False):
-            with open(entry.path, "rb") as f:
-                total += int.from_bytes(f.read(LOST_BYTES), "little")
-    return total
+def _logs_gone(launch: LaunchSpec, folder: RunFolder, result: Outcome) -> list[str]:
+    """A sentence on logs that are no longer there though their processes ran."""
+    if not (result.ok or result.exit_code is not None or result.exit_signal):
+        return []
+    names = [single.log_name(rank, launch.process_count) for rank in range(launch.process_count)]
+    gone = [name for name in names if folder.find(name) is None]
+    return [f"{', '.join(gone)} was removed while the run went; what was printed there is lost."] if gone else []
 
 
 def _kept(folder: RunFolder) -> list[Mapping[str, Any]]:
@@ -217,7 +254,8 @@ def _kept(folder: RunFolder) -> list[Mapping[str, Any]]:
     files = folder.list()
     if sum(f["size"] for f in files) > _HASHED_AT_ONCE:
         return [dict(f) for f in files]
-    return [{**f, "sha256": sha256_of(folder.get(f["path"]))} for f in files]
+    known = folder.checksums(f["path"] for f in files)
+    return [{**f, "sha256": known.get(f["path"])} for f in files]
 
 
 def _write_json(path: str, data: Mapping[str, Any]) -> None:

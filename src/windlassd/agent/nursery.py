@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ class Keeper:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.pid: int | None = None
+        """Its process, once it has said so, which it does before it starts anything."""
 
     def terminate(self) -> None:
         """Send SIGTERM to the ranks."""
@@ -53,7 +56,19 @@ class Keeper:
                 return
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                message = json.loads(line)
+                if "keeper" in message:
+                    self.pid = int(message["keeper"])
+                else:
+                    yield message
+
+    def end(self) -> None:
+        """SIGKILL the keeper itself, which takes its ranks with it: for one that answers no order."""
+        if self.pid is not None:  # it is alive, or a zombie: ``messages`` saw no end of it
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def close(self) -> None:
         """Let go of the socket; a keeper that still runs takes that for the agent's death."""
@@ -75,6 +90,11 @@ class Nursery:
         self._control: socket.socket | None = None
         self._ensure()
 
+    @property
+    def pid(self) -> int | None:
+        """Its process."""
+        return self._process.pid if self._process else None
+
     def start(self, launch_file: str) -> Keeper:
         """A keeper that runs the launch file's ranks."""
         ours, theirs = socket.socketpair()
@@ -85,6 +105,12 @@ class Nursery:
                 self._ensure()
                 self._send(launch_file, theirs)
         return Keeper(ours)
+
+    def end(self) -> None:
+        """SIGKILL the nursery, which answers no order; its keepers live on, and the next start makes another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
         """Let the nursery end when its last keeper has."""
@@ -98,6 +124,7 @@ class Nursery:
 
     def _ensure(self) -> None:
         if self._process is not None:
+            self._process.kill()
             self._process.wait()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import windlassd
 from windlass._transport import autostart
 from windlass._transport.client import Client
 from windlass.errors import AzureMLException, ServiceUnavailable
+from windlass.specs.launch import PROTOCOL
 
 log = logging.getLogger(__name__)
 _SILENCE_S = 20.0  # the server writes at least every 5 s
@@ -52,23 +54,33 @@ class OrderLine:
                 self._read()
             except ServiceUnavailable as problem:
                 log.warning("no line to the server (try %d): %s", self._tries, problem)
-            except AzureMLException as problem:
+            except (AzureMLException, OSError) as problem:
                 log.error("the server cannot be started (try %d): %s", self._tries, problem)
             self._tries += 1
         self.finished.set()
 
     def _read(self) -> None:
-        hello = json.dumps({"pid": os.getpid(), "runs": self._runs()}).encode()
+        hello = json.dumps(
+            {"pid": os.getpid(), "protocol": PROTOCOL, "version": windlassd.__version__, "runs": self._runs()}
+        ).encode()
         answer = self._client.open("POST", self._path, body=hello, own_connection=True, timeout_s=_SILENCE_S)
         try:
             while line := answer.readline():
                 order = json.loads(line)
+                if not isinstance(order, dict):
+                    raise ValueError(f"{line[:200]!r} is no order")
                 self._tries = 0
                 if "exit" in order:
                     self.told_to_exit = True
                     return
-                self._obey(order)
+                self._try(order)
         except (OSError, http.client.HTTPException, ValueError) as problem:
             raise ServiceUnavailable(f"The line broke: {problem!r}") from problem
         finally:
             answer.close()
+
+    def _try(self, order: Mapping[str, Any]) -> None:
+        try:
+            self._obey(order)
+        except Exception:  # the edge: an order that makes no sense must not end the line, and with it all others
+            log.exception("this order could not be carried out: %r", order)

@@ -15,6 +15,7 @@ from windlassd.blobs.run_folder import RunFolder
 
 _TAIL_BYTES = 16 << 10
 _TAIL_LINES = 12
+_TAIL_COLUMNS = 500
 _OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "CUDA out of memory", "OutOfMemoryError", "Cannot allocate memory")
 _NO_ROOM_BYTES = 64 << 10
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
@@ -39,7 +40,7 @@ def judge(
         return Outcome(reason_code=stop.code, message=stop.message, peak_memory_bytes=peak)
     if stop is not None and (first is not None or len(ended) < launch.process_count):
         return Outcome(canceled=True, reason_code=stop.code, message=stop.message, peak_memory_bytes=peak)
-    if report.get("agent_lost"):
+    if report.get("agent_lost") and not all_ended_by_themselves(launch, report):
         return Outcome(
             reason_code="agent_lost", peak_memory_bytes=peak,
             message=f"The agent on {launch.node} ended unexpectedly; the run's processes were ended with it."
@@ -48,6 +49,28 @@ def judge(
     if first is None:
         return Outcome(message="", peak_memory_bytes=peak)
     return replace(_failure(launch, folder, first, oom_kills), rank=first["rank"], peak_memory_bytes=peak)
+
+
+def all_ended_by_themselves(
+    launch: LaunchSpec, report: Mapping[str, Any], foreign: Sequence[int] = (signal.SIGKILL,)
+) -> bool:
+    """True when every rank ended, and none by a ``foreign`` signal: a keeper whose agent is gone uses SIGKILL."""
+    codes = [os.waitstatus_to_exitcode(entry["status"]) for entry in report["ended"] if "status" in entry]
+    return len(codes) >= launch.process_count and not any(-code in foreign for code in codes)
+
+
+def stopped(reason: Reason) -> Outcome:
+    """The outcome of a launch that was told to end before it had a keeper, or whose keeper did not answer."""
+    return Outcome(canceled=reason.code == "canceled", reason_code=reason.code, message=reason.message)
+
+
+def machine_restarted(launch: LaunchSpec, folder: RunFolder) -> Outcome:
+    """The outcome when the machine went down under the run."""
+    return Outcome(
+        reason_code="machine_restarted",
+        message=f"The machine of {launch.node} was restarted while the run was under way, which ended it. What it had "
+        f"logged and written is kept; submit it again.{_last_words(launch, folder, 0)}",
+    )
 
 
 def keeper_lost(launch: LaunchSpec, folder: RunFolder) -> Outcome:
@@ -84,8 +107,9 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
                 f" Use a smaller batch or model, or fewer runs at once.{words}",
             )  # fmt: skip
         return Outcome(
-            exit_signal=name, reason_code="signal", message=f"{who} was ended by {name}{_hint(-code)}.{words}"
-        )
+            exit_signal=name, reason_code="signal",
+            message=f"{who} was ended by {name}{_hint(-code)}.{peak if -code == signal.SIGKILL else ''}{words}",
+        )  # fmt: skip
     if any(mark in tail for mark in _OUT_OF_MEMORY):
         return Outcome(
             exit_code=code, reason_code="out_of_memory",
@@ -110,7 +134,10 @@ def _is_full(folder: str) -> bool:
 
 def _hint(number: int) -> str:
     if number == signal.SIGKILL:
-        return " (killed from outside Windlass)"
+        return (
+            " (killed from outside Windlass: by somebody, by itself, or by a container or job system whose memory "
+            "limit it passed)"
+        )
     if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT):
         return " (it crashed in native code)"
     return ""
@@ -132,10 +159,18 @@ def _tail(launch: LaunchSpec, folder: RunFolder, rank: int) -> str:
     path = folder.find(log_name(rank, launch.process_count))
     if path is None:
         return ""
-    with open(path, "rb") as f:
-        f.seek(max(0, os.path.getsize(path) - _TAIL_BYTES))
-        lines = f.read().decode("utf-8", "replace").splitlines()
-    return "\n".join(line[:500] for line in lines[-_TAIL_LINES:]).rstrip()
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(0, os.path.getsize(path) - _TAIL_BYTES))
+            lines = f.read(_TAIL_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:  # removed meanwhile
+        return ""
+    return "\n".join(_printable(line[:_TAIL_COLUMNS]) for line in lines[-_TAIL_LINES:]).rstrip()
+
+
+def _printable(line: str) -> str:
+    """``line`` with control characters as escapes: a reason is shown by terminals, which would obey them."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line)
 
 
 def _human(size: int) -> str:

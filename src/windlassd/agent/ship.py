@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from windlass import settings
@@ -24,6 +25,9 @@ from windlassd.blobs.run_folder import RunFolder
 log = logging.getLogger(__name__)
 _RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LONGEST_REST_S = 0.2
+_NEWS = ("grew", "changed")
+_MOST_HELD = 400
+"""Spool files that are held open at once; a process may have 1,024 files."""
 
 
 class Shipper:
@@ -39,12 +43,16 @@ class Shipper:
         self._base = f"/agent/v1/{agent}"
         self._wake = threading.Condition()
         self._events: list[dict[str, Any]] = []
+        self._news: dict[tuple[str, str], dict[str, Any]] = {}
         self._sent = self._queued = 0
         self._dirty: set[str] = set()
         self._folders: dict[str, tuple[RunFolder, int]] = {}
         self._acked: dict[tuple[str, str], int] = {}
         self._sizes: dict[str, dict[str, int]] = {}
+        self._held: dict[tuple[str, str], int] = {}
+        self._ended: set[str] = set()
         self._draining = 0
+        self._heartbeat_s = settings.steady("heartbeat_s")
         threading.Thread(target=self._ship_events, name="ship events", daemon=True).start()
         threading.Thread(target=self._ship_spools, name="ship spools", daemon=True).start()
 
@@ -59,13 +67,24 @@ class Shipper:
             self._folders.pop(run_id, None)
             self._sizes.pop(run_id, None)
             self._dirty.discard(run_id)
+            self._ended.discard(run_id)
+            self._wake.notify_all()
             for key in [k for k in self._acked if k[0] == run_id]:
                 del self._acked[key]
 
     def event(self, run_id: str, attempt: int, kind: str, **more: Any) -> int:
-        """Queue an event and return its ticket for ``wait``. Events of an agent arrive in the order queued."""
+        """Queue an event and return its ticket for ``wait``. Events of an agent arrive in the order queued.
+
+        News that only wakes those who watch takes the place of older such news: an outage must not pile it up.
+        """
+        event = {"run_id": run_id, "attempt": attempt, "kind": kind, "time": time.time(), **more}
         with self._wake:
-            self._events.append({"run_id": run_id, "attempt": attempt, "kind": kind, "time": time.time(), **more})
+            if kind in _NEWS and (waiting := self._news.get((run_id, kind))) is not None:
+                waiting.update(event)
+                return self._queued
+            self._events.append(event)
+            if kind in _NEWS:
+                self._news[run_id, kind] = event
             self._queued += 1
             self._wake.notify_all()
             return self._queued
@@ -87,23 +106,44 @@ class Shipper:
 
     def logs_grew(self, run_id: str, attempt: int, folder: RunFolder) -> None:
         """Tell the sizes of a run's logs when they differ from what was told last."""
-        sizes = {name: os.path.getsize(os.path.join(folder.files, name)) for name in folder.logs()}
+        try:
+            sizes = {name: os.path.getsize(os.path.join(folder.files, name)) for name in folder.logs()}
+        except OSError as problem:  # the script removes what it should not know
+            log.warning("the logs of %s cannot be looked at: %s", run_id, problem)
+            return
         with self._wake:
             if self._sizes.get(run_id) == sizes:
                 return
             self._sizes[run_id] = sizes
         self.event(run_id, attempt, "grew", files=sizes)
 
-    def drain(self, run_id: str, folder: RunFolder) -> None:
-        """Return once every whole frame of the run's spools, which nobody writes to any more, is acknowledged."""
-        ends = {(run_id, name): _whole(path) for name, path in spool_files(folder.spool)}
+    def drain(self, run_id: str, folder: RunFolder) -> float:
+        """Return once all of the run's spools, which nobody writes to any more, is acknowledged.
+
+        Returns:
+            Seconds that this took.
+        """
+        began = time.monotonic()
+        ends = {(run_id, name): os.stat(path).st_size for name, path in self._files(run_id, folder)}
         with self._wake:
+            self._ended.add(run_id)
             self._dirty.add(run_id)
             self._draining += 1
             self._wake.notify_all()
             while any(self._acked.get(key, 0) < end for key, end in ends.items()):
                 self._wake.wait()
             self._draining -= 1
+        return time.monotonic() - began
+
+    def missed(self, run_id: str, names: Iterable[str]) -> list[str]:
+        """Sentences on spool files of these names that were removed before anything of them could be read."""
+        with self._wake:
+            folder = self._folders[run_id][0]
+            gone = [name for name in names if (run_id, name) not in self._held]
+        gone = [name for name in gone if not os.path.exists(os.path.join(folder.spool, name))]
+        if not gone:
+            return []
+        return [f"{len(gone)} of its files of metric points were removed before they could be read: those are lost."]
 
     def wait(self, ticket: int) -> None:
         """Return once the event with this ticket is acknowledged."""
@@ -112,17 +152,17 @@ class Shipper:
                 self._wake.wait()
 
     def _ship_events(self) -> None:
-        heartbeat_s = settings.get("heartbeat_s")
-        beat = time.monotonic() + heartbeat_s
+        beat = time.monotonic() + self._heartbeat_s
         while True:
             with self._wake:
                 while not self._events and time.monotonic() < beat:
                     self._wake.wait(max(0.0, beat - time.monotonic()))
                 events, self._events = self._events, []
+                self._news.clear()
                 open_runs = [(run_id, attempt) for run_id, (_, attempt) in self._folders.items()]
             told = len(events)
             if time.monotonic() >= beat:
-                beat = time.monotonic() + heartbeat_s
+                beat = time.monotonic() + self._heartbeat_s
                 events += [_heartbeat(run_id, attempt) for run_id, attempt in open_runs]
             if events:
                 self._send_events(events)
@@ -134,12 +174,17 @@ class Shipper:
         """Ship in rounds. After each it rests as long as that took, so that bulk leaves half of the time to others."""
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._dirty)
+                self._wake.wait_for(lambda: self._dirty or self._to_let_go())
+                for key in self._to_let_go():  # by this thread alone: none may read from a number closed meanwhile
+                    os.close(self._held.pop(key))
                 dirty, self._dirty = self._dirty, set()
                 folders = {run_id: self._folders[run_id][0] for run_id in dirty if run_id in self._folders}
             began = time.monotonic()
             for run_id, folder in folders.items():
-                self._persist(lambda r=run_id, f=folder: self._ship_spools_of(r, f))
+                try:
+                    self._persist(lambda r=run_id, f=folder: self._ship_spools_of(r, f))
+                except Exception:  # the edge: whatever one run's script did there, the others' metrics go on
+                    log.exception("the metrics of %s could not be shipped", run_id)
             with self._wake:
                 self._wake.wait_for(lambda: self._draining, min(time.monotonic() - began, _LONGEST_REST_S))
 
@@ -166,16 +211,33 @@ class Shipper:
             tries += 1
 
     def _ship_spools_of(self, run_id: str, folder: RunFolder) -> None:
-        for name, path in spool_files(folder.spool):
+        for name, path in self._files(run_id, folder):
             while self._ship_batch(run_id, name, path):
                 pass
+
+    def _files(self, run_id: str, folder: RunFolder) -> list[tuple[str, str]]:
+        """(name, path) of the run's spool files. Each is held open: what a script removes can still be read."""
+        found = dict(spool_files(folder.spool))
+        with self._wake:
+            for name, path in found.items():
+                if (run_id, name) not in self._held and len(self._held) < _MOST_HELD:
+                    try:
+                        self._held[run_id, name] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                    except OSError as problem:  # removed just now, or too many files are open
+                        log.info("the spool %s of %s cannot be held open: %s", name, run_id, problem)
+            found.update((key[1], f"/proc/self/fd/{fd}") for key, fd in self._held.items() if key[0] == run_id)
+        return sorted(found.items())
+
+    def _to_let_go(self) -> list[tuple[str, str]]:
+        return [key for key in self._held if key[0] not in self._folders]
 
     def _ship_batch(self, run_id: str, name: str, path: str) -> bool:
         """Send the next batch of one spool; False when nothing more is to be sent."""
         key = (run_id, name)
         start = self._acked.get(key, 0)
         try:
-            data, whole = frames_at(path, start)
+            last = run_id in self._ended
+            data, whole = frames_at(path, start, last)
         except FileNotFoundError:  # all of it was acknowledged, and the run has ended meanwhile
             return False
         except OSError as problem:  # one unreadable file must not end the shipping of all runs
@@ -183,14 +245,14 @@ class Shipper:
             return False
         if not whole:
             return False
-        acked = self._send_batch(run_id, name, start, data[:whole])
+        acked = self._send_batch(run_id, name, start, data[:whole], last)
         with self._wake:
             self._acked[key] = acked
             self._wake.notify_all()
         return acked != start
 
-    def _send_batch(self, run_id: str, name: str, start: int, data: bytes) -> int:
-        query = {"run_id": run_id, "spool": name, "offset": start}
+    def _send_batch(self, run_id: str, name: str, start: int, data: bytes, last: bool) -> int:
+        query = {"run_id": run_id, "spool": name, "offset": start, **({"last": 1} if last else {})}
         kind = "application/octet-stream"
         try:
             answer = self._client.call("POST", f"{self._base}/spool", query=query, body=data, content_type=kind)
@@ -204,11 +266,3 @@ class Shipper:
 
 def _heartbeat(run_id: str, attempt: int) -> dict[str, Any]:
     return {"run_id": run_id, "attempt": attempt, "kind": "heartbeat", "time": time.time()}
-
-
-def _whole(path: str) -> int:
-    """Bytes of whole frames in a spool file that nobody writes to any more."""
-    end = 0
-    while whole := frames_at(path, end)[1]:
-        end += whole
-    return end

@@ -11,6 +11,7 @@ from enum import Enum
 
 from inotify_simple import INotify, flags
 
+from windlass.specs.spool import SUFFIX
 from windlassd.blobs.run_folder import LIVE, RunFolder
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Tail:
         self._notice = notice
         self._inotify = INotify()
         self._watches: dict[int, tuple[str, Grew, str]] = {}
+        self._spools: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="tail", daemon=True).start()
 
@@ -49,9 +51,10 @@ class Tail:
             for name in LIVE:
                 self._add(run_id, Grew.FILES, os.path.join(folder.work, name))
 
-    def forget(self, run_id: str) -> None:
-        """Stop watching a run."""
+    def forget(self, run_id: str) -> set[str]:
+        """Stop watching a run; returns the names of the spool files that came into being."""
         with self._lock:
+            seen = self._spools.pop(run_id, set())
             for watch, (owner, _, _) in list(self._watches.items()):
                 if owner == run_id:
                     del self._watches[watch]
@@ -59,23 +62,33 @@ class Tail:
                         self._inotify.rm_watch(watch)
                     except OSError:  # the folder is gone already, and the watch with it
                         pass
+            return seen
 
     def _add_tree(self, run_id: str, kind: Grew, path: str) -> None:
         """Watch a new folder and what was made in it before the watch was there."""
-        self._add(run_id, kind, path)
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                self._add(run_id, kind, os.path.join(folder, name))
+        waiting = [path]  # no recursion: a script's folders may be nested deeper than Python's calls
+        while waiting:
+            folder = waiting.pop()
+            if not self._add(run_id, kind, folder):
+                continue
+            try:
+                with os.scandir(folder) as entries:
+                    waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError as problem:  # removed meanwhile, or a path too long: found at the end of the run
+                log.info("%s cannot be looked into: %s", folder, problem)
 
-    def _add(self, run_id: str, kind: Grew, path: str) -> None:
+    def _add(self, run_id: str, kind: Grew, path: str) -> bool:
+        """Watch one folder; False when it is watched already, or cannot be."""
         try:
             watch = self._inotify.add_watch(path, _CHANGES | flags.ONLYDIR)
         except FileNotFoundError:  # the script removed it; what it writes next is found at the end of the run
-            return
+            return False
         except OSError as problem:
             log.warning("%s cannot be watched, so it is seen late: %s (fs.inotify.max_user_watches?)", path, problem)
-            return
+            return False
+        new = watch not in self._watches
         self._watches[watch] = (run_id, kind, path)
+        return new
 
     def _run(self) -> None:
         while True:
@@ -90,8 +103,13 @@ class Tail:
                         continue
                     run_id, kind, path = entry
                     grown.add((run_id, kind))
+                    if kind is Grew.SPOOL and event.mask & flags.CREATE and event.name.endswith(SUFFIX):
+                        self._spools.setdefault(run_id, set()).add(event.name)
                     if kind is Grew.FILES and event.mask & flags.ISDIR and event.mask & (flags.CREATE | flags.MOVED_TO):
                         self._add_tree(run_id, kind, os.path.join(path, event.name))
             for run_id, kind in grown:
-                self._notice(run_id, kind)
+                try:
+                    self._notice(run_id, kind)
+                except Exception:  # the edge: one run's odd files must not end the watch on all others
+                    log.exception("%s of %s could not be taken notice of", kind, run_id)
             time.sleep(_PAUSE_S)

@@ -43,8 +43,10 @@ class FileBlobStore:
     def __init__(self, root: str) -> None:
         self._root = os.path.abspath(root)
         self._names = itertools.count()
+        self._settled: set[str] = set()
         with _translated(self._root):
             os.makedirs(os.path.join(self._root, _TEMPORARY), mode=0o700, exist_ok=True)
+            _sync_path(os.path.dirname(self._root))
             self._own, self._lock = _claim(os.path.join(self._root, _TEMPORARY))
 
     def put(self, chunks: Iterable[bytes], sha256: str) -> int:
@@ -52,6 +54,7 @@ class FileBlobStore:
         place = self._place(sha256)
         if os.path.exists(place):
             size = _checked(chunks, sha256)
+            self._settle([place])
         else:
             temporary, size = self._write(chunks, sha256)
             self._publish({place: temporary})
@@ -60,12 +63,14 @@ class FileBlobStore:
     def put_many(self, objects: Iterable[tuple[str, Iterable[bytes]]]) -> int:
         """Store several; see ``BlobStore``."""
         written: dict[str, str] = {}
+        there: list[str] = []
         count = 0
         try:
             for sha256, chunks in objects:
                 place = self._place(sha256)
                 if place in written or os.path.exists(place):
                     _checked(chunks, sha256)
+                    there.append(place)
                 else:
                     written[place] = self._write(chunks, sha256)[0]
                 count += 1
@@ -74,6 +79,7 @@ class FileBlobStore:
                     written = {}
         finally:
             self._publish(written)
+        self._settle(there)
         return count
 
     def put_file(self, path: str) -> tuple[str, int]:
@@ -84,7 +90,11 @@ class FileBlobStore:
 
     def missing(self, hashes: Iterable[str]) -> Sequence[str]:
         """Those not there, each once, in their order."""
-        return [sha256 for sha256 in dict.fromkeys(hashes) if not os.path.exists(self._place(sha256))]
+        places = {sha256: self._place(sha256) for sha256 in hashes}
+        absent = [sha256 for sha256, place in places.items() if not os.path.exists(place)]
+        lacking = set(absent)
+        self._settle(place for sha256, place in places.items() if sha256 not in lacking)
+        return absent
 
     def open(self, sha256: str) -> BinaryIO:
         """The object, to be read and closed by the caller; raises BlobMissing."""
@@ -160,24 +170,49 @@ class FileBlobStore:
             self._sync(written.values())
             folders = {os.path.dirname(place) for place in written}
             for place, temporary in written.items():
-                if self._rename(temporary, place):
-                    folders.add(self._root)
-            self._sync(folders)
+                _rename(temporary, place)
+            new = folders - self._settled
+            self._sync(folders | {self._root} if new else folders)
+            self._settled |= new
+
+    def _settle(self, places: Iterable[str]) -> None:
+        """Sync the names of files that are there: who was killed putting them may not have."""
+        if new := {os.path.dirname(place) for place in places} - self._settled:
+            with _translated(self._root):
+                self._sync(new | {self._root})
+            self._settled |= new
 
     def _sync(self, paths: Collection[str]) -> None:
-        if len(paths) <= _SYNCED_ALONE or not _sync_file_system(self._root):
+        if len(paths) <= _SYNCED_ALONE or not sync_file_system(self._root):
             for path in paths:
                 _sync_path(path)
 
-    def _rename(self, temporary: str, place: str) -> bool:
-        """Move the file to its place; True when a folder had to be made for it."""
-        try:
-            os.replace(temporary, place)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
-            os.replace(temporary, place)
-            return True
-        return False
+
+def _rename(temporary: str, place: str) -> None:
+    """Move the file to its place; its folder is made for it when it is the first."""
+    try:
+        os.replace(temporary, place)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        os.replace(temporary, place)
+
+
+def leftovers(root: str) -> Sequence[str]:
+    """Folders for unfinished files below a store's ``root`` whose owners are gone; the next store removes them."""
+    folder = os.path.join(root, _TEMPORARY)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
+    return [path for name in names if name != ".lock" and not _is_owned(path := os.path.join(folder, name))]
+
+
+def _is_owned(folder: str) -> bool:
+    try:
+        with open(os.path.join(folder, "lock"), "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # being made this moment, or already half removed
+        return not os.path.isdir(folder)
+    return False
 
 
 def _claim(folder: str) -> tuple[str, BinaryIO]:
@@ -245,7 +280,7 @@ def _sync_path(path: str) -> None:
         os.close(descriptor)
 
 
-def _sync_file_system(path: str) -> bool:
+def sync_file_system(path: str) -> bool:
     """Write out the file system that holds ``path``; False where the system has no such call."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:

@@ -11,15 +11,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
-import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from windlass.errors import UserErrorException, did_you_mean
 from windlassd.blobs.datastore_folder import PART
+from windlassd.blobs.room import remove_tree
+
+log = logging.getLogger(__name__)
 
 LIVE = ("outputs", "logs")
 """Folders of the script's working folder that are kept."""
@@ -30,6 +35,8 @@ BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _BESIDE = ".windlass-link"
 _CLOCK_SLACK_S = 0.05  # file times come from a clock that ticks every few milliseconds
 _LONGEST_NAME, _LONGEST_PATH = 240, 2000
+_SHOWN_LINKS = 3
+_HASHED_AT_ONCE = 1 << 20
 _ALIASES = (("user_logs/std_log", "azureml-logs/70_driver_log"),)
 
 
@@ -56,7 +63,13 @@ class RunFolder:
         Raises:
             UserErrorException: the name leads outside.
         """
-        path = os.path.join(self.files, *_parts(name))
+        parts = _parts(name)
+        if len(os.fsencode(name)) > _LONGEST_PATH or any(len(os.fsencode(p)) > _LONGEST_NAME for p in parts):
+            raise UserErrorException(
+                f"The file name {name[:60]!r}… is too long: at most {_LONGEST_NAME} bytes a part, {_LONGEST_PATH} in "
+                "all."
+            )
+        path = os.path.join(self.files, *parts)
         if not _inside(os.path.dirname(path), self.files):
             raise UserErrorException(f"The file name {name!r} leads out of the run's folder.")
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -68,10 +81,13 @@ class RunFolder:
             if name.startswith(alias):
                 name = real + name[len(alias) :]
         parts = _parts(name)
-        for root in (self.files, self.work) if parts[0] in LIVE else (self.files,):
-            path = os.path.join(root, *parts)
-            if os.path.isfile(path) and _inside(path, root):
-                return path
+        as_written = [p for p in name.split("/") if p not in ("", ".")]  # a script's name may have a backslash in it
+        for tried in (as_written, parts):
+            # at the end of the run outputs go from one to the other, perhaps right now
+            for root in (self.files, self.work, self.files) if tried[0] in LIVE else (self.files,):
+                path = os.path.join(root, *tried)
+                if os.path.isfile(path) and _inside(path, root):
+                    return path
         return None
 
     def get(self, name: str) -> str:
@@ -87,13 +103,37 @@ class RunFolder:
 
     def list(self) -> Sequence[Mapping[str, Any]]:
         """``{"path", "size"}`` of every kept file, by path. Links that lead outside are left out."""
-        found = dict(_walk(self.files, self.files, ""))
-        for name in LIVE:
+        found: dict[str, int] = {}
+        for name in LIVE:  # first, as they are moved to the others at the end of the run, perhaps right now
             folder = os.path.join(self.work, name)
             if not os.path.islink(folder):  # else "inside" would mean inside of wherever it leads
-                for path, size in _walk(folder, folder, name):
-                    found.setdefault(path, size)
+                found.update(_walk(folder, folder, name))
+        found.update(_walk(self.files, self.files, ""))
         return [{"path": path, "size": found[path]} for path in sorted(found)]
+
+    def checksums(self, names: Iterable[str], wanted: Callable[[], bool] = lambda: True) -> Mapping[str, str]:
+        """SHA-256 of these kept files, as hex; without those that something else can change (hard links elsewhere).
+
+        Raises:
+            InterruptedError: ``wanted`` gave False; it is asked often.
+        """
+        there = dict(self._own())
+        states = {name: os.lstat(path) for name, path in there.items()}
+        ours = Counter(state.st_ino for state in states.values())
+        found = {}
+        for name in names:
+            state = states.get(name)
+            if state and stat.S_ISREG(state.st_mode) and state.st_nlink <= ours[state.st_ino]:
+                found[name] = sha256_of(there[name], wanted)
+        return found
+
+    def _own(self) -> Iterator[tuple[str, str]]:
+        """Name and path of what ``list`` tells of."""
+        for name in LIVE:
+            folder = os.path.join(self.work, name)
+            if not os.path.islink(folder):
+                yield from ((path, os.path.join(self.work, path)) for path, _ in _walk(folder, folder, name))
+        yield from ((path, os.path.join(self.files, path)) for path, _ in _walk(self.files, self.files, ""))
 
     def left_from_before(self, name: str, since: float) -> bool:
         """True for a file of ``outputs`` or ``logs`` in the working folder that was last written before ``since``.
@@ -113,7 +153,7 @@ class RunFolder:
         folder = os.path.join(self.files, "azureml-logs")
         try:
             return sorted(f"azureml-logs/{e.name}" for e in os.scandir(folder) if e.is_file(follow_symlinks=False))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def keep_live(self) -> Sequence[str]:
@@ -123,14 +163,20 @@ class RunFolder:
             Sentences on what could not be kept as it was.
         """
         notes: list[str] = []
+        os.makedirs(self.files, mode=0o700, exist_ok=True)  # the script may have removed it
         for name in LIVE:
             source, target = os.path.join(self.work, name), os.path.join(self.files, name)
             if os.path.islink(source):
                 notes.append(f"{name} is a link to {os.readlink(source)}; what lies there is not kept.")
+            elif os.path.isfile(source):
+                place = target if not os.path.lexists(target) else f"{target}.file"
+                os.replace(source, place)
+                notes.append(f"{name} is a file instead of a folder; it is kept as {os.path.basename(place)}.")
             elif os.path.isdir(source):
-                _open_up(source)
+                if _open_up(source):
+                    notes.append(f"{name} has folders nested too deep to be listed; they are kept in {target}.")
                 _rename_bytes(source, notes)
-                _settle_links(source, source)
+                notes += _leading_out(_settle_links(source), name, source)
                 if os.path.isdir(target):  # files were uploaded under that name while the run went
                     _merge(source, target, name, notes)
                 else:
@@ -148,13 +194,21 @@ class RunFolder:
         if os.path.islink(self.work):  # an interactive run's: a client's own folder, which is not ours to empty
             os.unlink(self.work)
         for folder in (self.work, self.spool, self.agent):
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                remove_tree(folder)
+            except OSError as problem:  # it takes room, and hurts nobody
+                log.warning("%s cannot be removed: %s", folder, problem)
 
 
-def sha256_of(path: str) -> str:
-    """SHA-256 of a file, as hex."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def sha256_of(path: str, wanted: Callable[[], bool] = lambda: True) -> str:
+    """SHA-256 of a file, as hex; raises InterruptedError once ``wanted`` gives False."""
+    sum_so_far, buffer = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
+    with open(path, "rb", buffering=0) as f:
+        while size := f.readinto(buffer):
+            sum_so_far.update(memoryview(buffer)[:size])
+            if not wanted():
+                raise InterruptedError(f"the checksum of {path} is not wanted any more")
+    return sum_so_far.hexdigest()
 
 
 def _parts(name: str) -> list[str]:
@@ -162,10 +216,6 @@ def _parts(name: str) -> list[str]:
     parts = [p for p in parts if p not in ("", ".")]
     if not parts or ".." in parts or name.startswith("/") or "\0" in name:
         raise UserErrorException(f"{name!r} is not the name of a run's file: it must be relative, without '..'.")
-    if len(os.fsencode(name)) > _LONGEST_PATH or any(len(os.fsencode(p)) > _LONGEST_NAME for p in parts):
-        raise UserErrorException(
-            f"The file name {name[:60]!r}… is too long: at most {_LONGEST_NAME} bytes a part, {_LONGEST_PATH} in all."
-        )
     return parts
 
 
@@ -175,26 +225,34 @@ def _inside(path: str, root: str) -> bool:
 
 
 def _walk(folder: str, root: str, prefix: str) -> Iterator[tuple[str, int]]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:  # removed meanwhile, or closed to us, or a path too long for the kernel
-        return
-    for entry in entries:
-        name = f"{prefix}/{entry.name}" if prefix else entry.name
-        if not _is_text(entry.name):  # shown once the run has ended, under a name that can be told
-            continue
-        if entry.name.endswith(PART):  # an upload under way, or cut short by a kill
-            continue
+    waiting = [(folder, prefix)]  # no recursion: a script's folders may be nested deeper than Python's calls
+    while waiting:
+        place, prefix = waiting.pop()
         try:
-            if entry.is_symlink():
-                if _inside(entry.path, root) and entry.is_file():
-                    yield name, entry.stat().st_size
-            elif entry.is_dir():
-                yield from _walk(entry.path, root, name)
-            elif entry.is_file():
-                yield name, entry.stat().st_size
-        except OSError:
+            entries = list(os.scandir(place))
+        except OSError:  # removed meanwhile, or closed to us, or a path too long for the kernel
             continue
+        for entry in entries:
+            name = f"{prefix}/{entry.name}" if prefix else entry.name
+            if not _can_be_told(entry.name):  # shown once the run has ended, under a name that can be told
+                continue
+            if entry.name.endswith(PART):  # an upload under way, or cut short by a kill
+                continue
+            try:
+                if entry.is_symlink():
+                    if _inside(entry.path, root) and entry.is_file():
+                        yield name, entry.stat().st_size
+                elif entry.is_dir():
+                    waiting.append((entry.path, name))
+                elif entry.is_file():
+                    yield name, entry.stat().st_size
+            except OSError:
+                continue
+
+
+def _can_be_told(name: str) -> bool:
+    """False for names that no client can ask for: no UTF-8, or such that lead out where ``\\`` is a separator."""
+    return _is_text(name) and ".." not in name.split("\\")
 
 
 def _is_text(name: str) -> bool:
@@ -205,42 +263,102 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _rename_bytes(folder: str, notes: list[str]) -> None:
-    """Give names that are no UTF-8 one that is, with the odd bytes as ``%E9``."""
-    for entry in list(os.scandir(folder)):
-        path = entry.path
-        if not _is_text(entry.name):
-            name = "".join(c if _is_text(c) else f"%{ord(c) - 0xDC00:02X}" for c in entry.name)
-            path = os.path.join(folder, name)
-            os.rename(entry.path, path)
-            notes.append(f"A file name that is not UTF-8 became {name!r}.")
-        if entry.is_dir(follow_symlinks=False):
-            _rename_bytes(path, notes)
+def _folders(top: str) -> Iterator[str]:
+    """``top`` and the real folders below it, each before those in it, unless the kernel cannot take its path."""
+    waiting = [top]  # no recursion: see _walk
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as problem:
+            if problem.errno != errno.ENAMETOOLONG:
+                raise
+            continue
+        waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _settle_links(folder: str, root: str) -> None:
-    """Turn links to files of the same folder into those files (hard links): their targets are about to move."""
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            _settle_links(entry.path, root)
-        elif entry.is_symlink() and _inside(entry.path, root) and entry.is_file():
+def _listed(folder: str) -> Sequence[os.DirEntry[str]]:
+    """What lies in one of ``_folders``; nothing when its path is too long."""
+    try:
+        return list(os.scandir(folder))
+    except OSError as problem:
+        if problem.errno != errno.ENAMETOOLONG:
+            raise
+        return ()
+
+
+def _rename_bytes(top: str, notes: list[str]) -> None:
+    """Give names that cannot be told one that can, with the odd bytes as ``%E9``."""
+    for folder in _folders(top):
+        for entry in _listed(folder):
+            if not _is_text(entry.name):
+                name = "".join(c if _is_text(c) else f"%{ord(c) - 0xDC00:02X}" for c in entry.name)
+                why = "is not UTF-8"
+            elif not _can_be_told(entry.name):
+                name, why = entry.name.replace("\\", "%5C"), "leads out where \\ separates folders"
+            else:
+                continue
+            os.rename(entry.path, os.path.join(folder, name))
+            notes.append(f"A file name that {why} became {name!r}.")
+
+
+def _settle_links(top: str) -> list[str]:
+    """Turn links to files of the same folder into those files (hard links): their targets are about to move.
+
+    Returns:
+        The links that lead out to something: what lies there is not kept.
+    """
+    out = []
+    for entry in (entry for folder in _folders(top) for entry in _listed(folder)):
+        if not entry.is_symlink() or not os.path.exists(entry.path):  # a link may lead nowhere, or in a circle
+            continue
+        if not _inside(entry.path, top):
+            out.append(entry.path)
+        elif os.path.isfile(entry.path):
             beside = entry.path + _BESIDE
             if os.path.lexists(beside):  # an agent was killed right here
                 os.unlink(beside)
             os.link(os.path.realpath(entry.path), beside)
             os.replace(beside, entry.path)
+    return out
 
 
-def _open_up(folder: str) -> None:
-    """Let the owner read everything below ``folder``: scripts write files that not even they may read."""
-    os.chmod(folder, os.stat(folder).st_mode | 0o700)
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            _open_up(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if not mode & 0o400:
-                os.chmod(entry.path, stat.S_IMODE(mode) | 0o400)
+def _leading_out(links: Sequence[str], name: str, folder: str) -> list[str]:
+    """A sentence on the links that lead out of ``folder``, if there are any."""
+    if not links:
+        return []
+    shown = sorted(f"{name}/{os.path.relpath(link, folder)}" for link in links)
+    more = f" and {len(shown) - _SHOWN_LINKS} more" if len(shown) > _SHOWN_LINKS else ""
+    verb = "lead" if len(shown) > 1 else "leads"
+    return [f"{', '.join(shown[:_SHOWN_LINKS])}{more} {verb} out of the folder; what lies there is not kept."]
+
+
+def _open_up(top: str) -> bool:
+    """Let the owner read everything below ``top``: scripts write files that not even they may read.
+
+    Returns:
+        True when there are folders nested too deep to be looked into.
+    """
+    waiting, too_deep = [top], False
+    while waiting:
+        folder = waiting.pop()
+        try:
+            os.chmod(folder, os.stat(folder).st_mode | 0o700)
+            entries = list(os.scandir(folder))
+        except OSError as problem:
+            if problem.errno != errno.ENAMETOOLONG:
+                raise
+            too_deep = True
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not mode & 0o400:
+                    os.chmod(entry.path, stat.S_IMODE(mode) | 0o400)
+    return too_deep
 
 
 def _merge(source: str, target: str, name: str, notes: list[str]) -> None:

@@ -13,15 +13,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
+import windlassd
 from windlass import settings
 from windlass.specs._codec import to_wire
-from windlass.specs.launch import LaunchSpec
+from windlass.specs.launch import ACCEPTED_PROTOCOLS, PROTOCOL, LaunchSpec
 from windlass.specs.run import Reason
 
 log = logging.getLogger(__name__)
 PING_S = 5.0
 _LOOK_AGAIN_S = 0.1
 _LONGEST_WAIT_S = 10.0
+_DEAF_S = 0.5
 Key = tuple[str, int]
 
 
@@ -34,11 +36,42 @@ class _Part:
     stop: Reason | None = None
 
 
+@dataclass(frozen=True)
+class Hello:
+    """What an agent says when it opens its line."""
+
+    pid: int
+    runs: Collection[Key] = ()
+    """The parts it holds."""
+    protocol: int = PROTOCOL
+    version: str = windlassd.__version__
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it gets no runs from this server; None when it does."""
+        if self.protocol in ACCEPTED_PROTOCOLS:
+            return None
+        age = "an older" if self.protocol < PROTOCOL else "a newer"
+        return (
+            f"The agent (pid {self.pid}) is of {age} Windlass ({self.version}, protocol {self.protocol}) than this "
+            f"server can give runs to ({windlassd.__version__}, protocols {_listed(ACCEPTED_PROTOCOLS)}). What it "
+            "holds it brings to its end; then an agent of this version takes its place, and runs that wait for it "
+            "start. To have that sooner, cancel what it runs."
+        )
+
+    @property
+    def outdated(self) -> bool:
+        """True when an agent of this server's own version is to take its place as soon as it holds nothing."""
+        return self.protocol != PROTOCOL or self.version != windlassd.__version__
+
+
 @dataclass
 class _Agent:
     parts: dict[Key, _Part] = field(default_factory=dict)
     outbox: asyncio.Queue[Mapping[str, Any]] | None = None
-    pid: int | None = None
+    hello: Hello | None = None
+    holds: set[Key] = field(default_factory=set)
+    """What the agent that was here last has, as far as is known."""
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     """Starts in a row that did not lead to a line."""
@@ -88,45 +121,59 @@ class AgentHub:
         """Seconds since the agent told anything of a part. Loop thread."""
         return time.monotonic() - self._heard.setdefault(key, time.monotonic())
 
+    def excuse(self, deaf_s: float) -> None:
+        """This process itself did not listen for so long (it was stopped): no agent was silent then. Loop thread."""
+        if deaf_s > _DEAF_S:
+            now = time.monotonic()
+            self._heard = {key: min(now, heard + deaf_s) for key, heard in self._heard.items()}
+
     def forget(self, key: Key) -> None:
         """The part has ended and its end is recorded. Loop thread."""
         self._heard.pop(key, None)
         for agent in self._agents.values():
             agent.parts.pop(key, None)
+            agent.holds.discard(key)
+
+    def given(self) -> set[str]:
+        """Runs of which an agent has, or is to be given, a part. Loop thread."""
+        return {run_id for agent in self._agents.values() for run_id, _ in agent.parts}
+
+    def failures(self) -> int:
+        """Starts in a row, of any agent that is not here, that did not lead to a line."""
+        return max((agent.failures for agent in self._agents.values() if agent.outbox is None), default=0)
 
     def connected(self) -> list[Mapping[str, Any]]:
-        """``{"name", "pid"}`` of each agent with an open line."""
-        return [{"name": name, "pid": a.pid} for name, a in self._agents.items() if a.outbox is not None]
+        """``{"name", "pid", "protocol", "version", "note"}`` of each agent with an open line."""
+        return [
+            {"name": name, "pid": a.hello.pid, "protocol": a.hello.protocol, "version": a.hello.version,
+             "note": a.hello.refusal}
+            for name, a in self._agents.items() if a.outbox is not None and a.hello is not None
+        ]  # fmt: skip
 
-    async def orders(
-        self, name: str, pid: int, held: Collection[Key], given_up: Sequence[Key]
-    ) -> AsyncIterator[Mapping[str, Any]]:
+    async def orders(self, name: str, hello: Hello, given_up: Sequence[Key]) -> AsyncIterator[Mapping[str, Any]]:
         """What the agent on this line is to do, until it hangs up or nothing is left to do.
 
         Args:
             name: The agent's.
-            pid: Its process.
-            held: The parts it holds now.
-            given_up: Those of them whose runs have ended in the meantime.
+            hello: What it said.
+            given_up: Parts it holds whose runs have ended in the meantime.
         """
         agent = self._agents.setdefault(name, _Agent())
         outbox: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        agent.outbox, agent.pid, agent.failures = outbox, pid, 0
-        log.info("agent %s (pid %d) is here", name, pid)
+        agent.outbox, agent.hello, agent.holds, agent.failures = outbox, hello, set(hello.runs), 0
+        log.info("agent %s (pid %d) is here", name, hello.pid)
         try:
-            yield {"known": [list(key) for key, part in agent.parts.items() if part.started and key not in held]}
-            for key in given_up:
-                yield _stop_order(key, Reason("given_up", "Its run has ended without it."))
-            for key, part in list(agent.parts.items()):
-                if not part.started:
-                    yield {"start": to_wire(part.launch)}
-                if part.stop:
-                    yield _stop_order(key, part.stop)
+            for order in self._first_orders(agent, hello, given_up):
+                yield order
+            quiet = False
             while True:
                 try:
                     order = await asyncio.wait_for(outbox.get(), PING_S)
+                    quiet = False
                 except TimeoutError:
-                    order = {}
+                    free = hello.outdated and not agent.holds
+                    order = {"exit": {}} if free and quiet else {}  # the second time: it may still be clearing up
+                    quiet = free
                 if order is _HANG_UP:
                     return
                 yield order
@@ -135,9 +182,28 @@ class AgentHub:
         finally:
             if agent.outbox is outbox:
                 agent.outbox = None
-                log.info("agent %s (pid %d) is gone", name, pid)
+                log.info("agent %s (pid %d) is gone", name, hello.pid)
                 if not self._closing:
                     self._ensure(name)
+
+    def _first_orders(self, agent: _Agent, hello: Hello, given_up: Sequence[Key]) -> list[Mapping[str, Any]]:
+        """What an agent is told when it opens its line. One that is refused is only told what to end."""
+        orders: list[Mapping[str, Any]] = []
+        if hello.refusal:
+            log.error("%s", hello.refusal)
+            orders.append({"refused": hello.refusal})
+        else:
+            known = [key for key, part in agent.parts.items() if part.started and key not in hello.runs]
+            agent.holds.update(known)
+            orders.append({"known": [list(key) for key in known]})
+        orders += [_stop_order(key, Reason("given_up", "Its run has ended without it.")) for key in given_up]
+        for key, part in agent.parts.items():
+            if not part.started and not hello.refusal:
+                agent.holds.add(key)
+                orders.append({"start": to_wire(part.launch)})
+            if part.stop:
+                orders.append(_stop_order(key, part.stop))
+        return orders
 
     def close(self) -> None:
         """Tell every agent to exit. Loop thread; only when nothing runs."""
@@ -161,7 +227,8 @@ class AgentHub:
         key = (part.launch.run_id, part.launch.attempt)
         agent.parts[key] = part
         self._heard[key] = time.monotonic()
-        if agent.outbox is not None and not part.started:
+        if agent.outbox is not None and not part.started and not (agent.hello and agent.hello.refusal):
+            agent.holds.add(key)
             agent.outbox.put_nowait({"start": to_wire(part.launch)})
 
     def _stop(self, name: str, key: Key, reason: Reason) -> None:
@@ -218,6 +285,10 @@ class AgentHub:
 
 _HANG_UP: Mapping[str, Any] = {"hang_up": {}}
 """Ends a line without a word: the agent takes that for this server's end, and starts the next."""
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def _stop_order(key: Key, reason: Reason) -> Mapping[str, Any]:

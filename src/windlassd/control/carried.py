@@ -19,12 +19,17 @@ async def bring_in(core: Core, ingest: Callable[[str, str, int, bytes], Awaitabl
     for run_id in sorted(os.listdir(root)) if os.path.isdir(root) else ():
         folder = os.path.join(root, run_id)
         for name, path in spool_files(folder):
+            lived = _lives(name)  # asked before: what a process adds while this reads must not go with the file
             try:
                 await _add(core, ingest, run_id, name, path)
-            except AzureMLException as problem:  # its run was deleted, or the disk is full: it stays where it is
-                log.warning("what was logged into %s is left in %s: %s", run_id, path, problem)
+            except OSError as problem:  # one unreadable file must not keep the server from starting
+                log.error("what was logged into %s is left in %s: %s", run_id, path, problem)
                 continue
-            if not _lives(name):
+            except AzureMLException as problem:
+                if core.read(lambda tx, r=run_id: tx.find_run(r)) is not None:  # type: ignore[misc]
+                    log.warning("what was logged into %s is left in %s: %s", run_id, path, problem)  # the disk is full
+                    continue
+            if not lived:
                 os.unlink(path)
         if not spool_files(folder):
             _remove(folder)
@@ -47,7 +52,10 @@ def _lives(name: str) -> bool:
 
 
 def _remove(folder: str) -> None:
-    for entry in os.scandir(folder):
-        if entry.is_file(follow_symlinks=False):
-            os.unlink(entry.path)
-    os.rmdir(folder)
+    try:
+        for entry in os.scandir(folder):
+            if entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+        os.rmdir(folder)
+    except OSError as problem:
+        log.warning("%s could not be cleared away: %s", folder, problem)

@@ -25,6 +25,7 @@ class Clusters:
         self._core = core
         self._line = line
         self.sizes = Sizes(core)
+        core.clusters.update({spec.name: spec for spec, _, _ in core.read(lambda tx: tx.clusters())})
 
     def list(self) -> Sequence[Mapping[str, Any]]:
         """All of them as the wire has them; ``local`` is not among them unless somebody changed it."""
@@ -39,6 +40,7 @@ class Clusters:
         """Make or change a cluster."""
         spec = self._checked(spec)
         await self._core.write(lambda tx: tx.put_cluster(spec, time.time()))
+        self._core.clusters[spec.name] = spec
         self._line.changed(spec)
         return self.get(spec.name)
 
@@ -52,6 +54,7 @@ class Clusters:
                 f"The compute target {name!r} cannot be deleted: {why}.", error_code="conflict"
             )
         await self._core.write(lambda tx: tx.delete_cluster(cluster.name))
+        self._core.clusters.pop(cluster.name, None)
 
     def _checked(self, spec: ClusterSpec) -> ClusterSpec:
         if not _NAME.match(spec.name):

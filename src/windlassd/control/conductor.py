@@ -6,6 +6,7 @@ Every step may be repeated: after a restart ``resume`` takes each unfinished run
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -30,18 +31,27 @@ CANCELED = Reason("canceled", "The run was canceled.")
 
 
 class Conductor:
-    """One task per run that is not on a node yet. Belongs to the loop's thread."""
+    """One task per run that is not on a node yet. Belongs to the loop's thread.
 
-    def __init__(self, core: Core, line: Line) -> None:
+    Args:
+        core: The workspace.
+        line: Where runs wait for nodes.
+        verify: Called with the id of a run that ended before it started, whose files need checksums.
+    """
+
+    def __init__(self, core: Core, line: Line, verify: Callable[[str], None]) -> None:
         self._core = core
         self._line = line
+        self._verify = verify
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, threading.Event] = {}
+        self._turns = itertools.count()
 
     def begin(self, record: RunRecord) -> None:
-        """Take a new run on its way; returns at once."""
+        """Take a new run on its way; returns at once. Its place in line goes by the order of these calls."""
         if record.id not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._conduct(record), name=f"conduct {record.id}")
+            conducting = self._conduct(record, next(self._turns))
+            task = asyncio.get_running_loop().create_task(conducting, name=f"conduct {record.id}")
             self._tasks[record.id] = task
             task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
 
@@ -85,6 +95,10 @@ class Conductor:
         if task := self._tasks.get(run_id):
             task.cancel()
 
+    def conducted(self) -> set[str]:
+        """Runs that are on their way to a node."""
+        return set(self._tasks)
+
     def active(self) -> int:
         """How many runs are on their way to a node."""
         return len(self._tasks)
@@ -96,18 +110,18 @@ class Conductor:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _conduct(self, record: RunRecord) -> None:
+    async def _conduct(self, record: RunRecord, turn: int) -> None:
         while True:
             try:
-                return await self._to_a_node(record)
+                return await self._to_a_node(record, turn)
             except StoreError as problem:  # such as a full disk: every step may be repeated
                 log.warning("%s cannot be recorded, trying again: %s", record.id, problem)
                 await asyncio.sleep(_STORE_AGAIN_S)
 
-    async def _to_a_node(self, record: RunRecord) -> None:
+    async def _to_a_node(self, record: RunRecord, turn: int) -> None:
         try:
             ready = await self._prepare(record)
-            await self._queue(record, ready)
+            await self._queue(record, ready, turn)
         except (asyncio.CancelledError, StoreError):
             raise
         except EnvironmentFailed as problem:
@@ -148,13 +162,15 @@ class Conductor:
 
             return self._core.envs.prepare(record.spec.environment, say, stop=stop)
 
-    async def _queue(self, record: RunRecord, ready: Ready) -> None:
+    async def _queue(self, record: RunRecord, ready: Ready, turn: int) -> None:
         job = job_of(self._core, record.id, record.spec, python=ready.python, attempt=ATTEMPT)
         environment = _describe(ready)
         if self._line.would_wait(job):
             waits = Reason("waits_for_nodes", "It waits for nodes.")
             await self._move(record.id, RunStatus.QUEUED, waits, environment=environment)
-        placing = asyncio.ensure_future(self._line.place(job, record.created))
+        placing = asyncio.ensure_future(self._line.place(job, turn))
+        await asyncio.sleep(0)
+        self._core.bus.touch(record.id, "run")  # from now on its place in line can be told
         try:
             native_id = await asyncio.shield(placing)
         except asyncio.CancelledError:
@@ -182,6 +198,8 @@ class Conductor:
     async def _end_before_start(self, run_id: str, status: RunStatus, reason: Reason) -> RunRecord:
         record = await self._core.write(mover(run_id, status, reason, {}))
         self._core.folder(run_id).seal()
+        if record.status.final:
+            self._verify(run_id)
         self._core.bus.touch(run_id, "run")
         return record
 

@@ -54,10 +54,15 @@ class Core:
     link: AgentLink
     loop: asyncio.AbstractEventLoop
     engines: dict[str, Engine] = field(default_factory=dict)
+    clusters: dict[str, ClusterSpec] = field(default_factory=dict)
+    """As they are in the store, kept by ``Clusters``: each run asks for its own several times."""
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something that is stored is made to hold blobs, or blobs that nothing holds are freed."""
     trouble: Trouble | None = None
     """Why nothing can be recorded at present; None when the last write went well."""
+
+    freeing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while what was deleted is freed, and by a backup, which counts on what the records of its moment have."""
 
     async def write(self, work: Callable[[Writer], T]) -> T:
         """``store.write`` for the loop's thread; whether it can write at all is remembered in ``trouble``."""
@@ -95,6 +100,8 @@ class Core:
         Raises:
             ComputeTargetException: there is none; the message has near matches and what exists.
         """
+        if name in self.clusters:
+            return self.clusters[name]
         found = self.read(lambda tx: tx.find_cluster(name))
         if found:
             return found[0]
@@ -131,4 +138,4 @@ class Core:
 
 def local_cluster() -> ClusterSpec:
     """This machine without any provisioning: v1's target ``'local'``."""
-    return ClusterSpec(name=LOCAL, engine="local", max_nodes=settings.get("local_slots"))
+    return ClusterSpec(name=LOCAL, engine="local", max_nodes=settings.steady("local_slots"))

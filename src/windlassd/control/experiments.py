@@ -1,12 +1,9 @@
-"""What is said of an experiment beside its runs: tags, whether it is archived; and its end."""
+"""What is said of an experiment beside its runs: tags, and whether it is archived."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from windlass.errors import UserErrorException
@@ -18,7 +15,7 @@ _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 
 
 class Experiments:
-    """Tags, archive and delete experiments."""
+    """Tag and archive experiments."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -46,22 +43,3 @@ class Experiments:
             return tx.update_experiment(name, now, **columns)
 
         return {"name": name, **await self._core.write(work)}
-
-    async def delete(self, name: str) -> None:
-        """Delete an experiment with its runs and their files; models made by them stay.
-
-        Raises:
-            Conflict: a run has not ended.
-        """
-        gone = await self._core.write(lambda tx: tx.delete_experiment(name))
-        await asyncio.to_thread(self._remove_folders, gone)
-
-    def _remove_folders(self, run_ids: Sequence[str]) -> None:
-        for run_id in run_ids:
-            root = self._core.folder(run_id).root
-            for folder, below, _ in os.walk(root):
-                for name in below:
-                    if not os.path.islink(os.path.join(folder, name)):
-                        os.chmod(os.path.join(folder, name), 0o700)  # scripts leave folders that they may not enter
-            if os.path.isdir(root):
-                shutil.rmtree(root)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from windlass.errors import UserErrorException
+from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.run import INTERACTIVE
-from windlassd.blobs.run_folder import SYSTEM, sha256_of
+from windlassd.blobs.files import sync_file_system
+from windlassd.blobs.room import remove_tree
+from windlassd.blobs.run_folder import SYSTEM
 from windlassd.control._receive import receive
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Writer
 
 log = logging.getLogger(__name__)
+_TASK = "verify "
 
 
 class Files:
@@ -26,6 +29,9 @@ class Files:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._verifying: set[asyncio.Task[None]] = set()
+        self._closed = threading.Event()
+        self._syncing = asyncio.Lock()
+        self._next_sync: asyncio.Task[None] | None = None
 
     def list(self, run_id: str) -> Sequence[Mapping[str, Any]]:
         """``{"path", "size", "sha256"}`` by path; while a run goes, what lies there now."""
@@ -46,7 +52,7 @@ class Files:
         self._core.read(lambda tx: tx.get_run(run_id))
         full = self._core.folder(run_id).get(path)
         size = os.path.getsize(full)
-        known = next((f for f in self._core.read(lambda tx: tx.files_of(run_id)) if f["path"] == path), None)
+        known = self._core.read(lambda tx: tx.find_file(run_id, path))
         return LocatedFile(full, size, known["sha256"] if known and known["size"] == size else None)
 
     async def upload(self, run_id: str, path: str, chunks: AsyncIterator[bytes]) -> Mapping[str, Any]:
@@ -57,36 +63,61 @@ class Files:
         target = self._core.folder(run_id).log(path)
         size, sha256 = await receive(target, chunks)
         kept = {"path": path, "size": size, "sha256": sha256}
-        await self._core.write(lambda tx: tx.keep_files(run_id, [kept]))
+        try:
+            await self._core.write(lambda tx: tx.keep_files(run_id, [kept]))
+        except UserErrorException:  # the run was deleted meanwhile; its folder must not come back
+            if self._core.read(lambda tx: tx.find_run(run_id)) is None:
+                await asyncio.to_thread(remove_tree, self._core.folder(run_id).root)
+            raise
         self._core.bus.touch(run_id, "files")
         return kept
 
     def verify(self, run_id: str) -> None:
-        """Compute the checksums that an ended run's files still lack, in the background."""
-        task = asyncio.get_running_loop().create_task(self._verify(run_id), name=f"verify {run_id}")
+        """Compute the checksums that an ended run's files still lack and bring all to the disk, in the background."""
+        task = asyncio.get_running_loop().create_task(self._verify(run_id), name=_TASK + run_id)
         self._verifying.add(task)
         task.add_done_callback(self._verifying.discard)
 
-    def verifying(self) -> int:
-        """How many runs are being verified."""
-        return len(self._verifying)
+    def close(self) -> None:
+        """Stop to compute checksums, which takes minutes for big files: the next server begins them again."""
+        self._closed.set()
+
+    def verifying(self) -> set[str]:
+        """Runs that are being verified."""
+        return {task.get_name().removeprefix(_TASK) for task in self._verifying}
 
     async def _verify(self, run_id: str) -> None:
         try:
+            record = self._core.read(lambda tx: tx.get_run(run_id))
+            if record.spec.kind == INTERACTIVE or record.started is None:  # a server ended it, and may have been killed
+                await asyncio.to_thread(self._core.folder(run_id).seal)
+            await self._sync()
+            if self._core.read(lambda tx: tx.get_run(run_id)).verified:
+                return
             kept = await asyncio.to_thread(self._checksums, run_id)
             await self._core.write(lambda tx: _keep_verified(tx, run_id, kept))
-        except OSError as problem:
+        except InterruptedError:  # this server is ending
+            return
+        except (OSError, AzureMLException) as problem:  # such as that the run was deleted meanwhile
             log.error("the files of %s could not be verified: %s", run_id, problem)
             return
         self._core.bus.touch(run_id, "files")
 
+    async def _sync(self) -> None:
+        """Return once what is written by now would survive a power loss; who asks meanwhile shares the next sync."""
+        if self._next_sync is None:
+            self._next_sync = asyncio.get_running_loop().create_task(self._sync_next(), name="sync")
+        await asyncio.shield(self._next_sync)
+
+    async def _sync_next(self) -> None:
+        async with self._syncing:
+            self._next_sync = None
+            await asyncio.to_thread(sync_file_system, os.path.join(self._core.workspace_dir, "runs"))
+
     def _checksums(self, run_id: str) -> Sequence[Mapping[str, Any]]:
-        folder, kept = self._core.folder(run_id), []
-        for file in self.list(run_id):
-            full = folder.find(file["path"])
-            if file["sha256"] is None and full is not None and stat.S_ISREG(os.stat(full).st_mode):
-                kept.append({**file, "sha256": sha256_of(full)})
-        return kept
+        lacking = {file["path"]: file for file in self.list(run_id) if file["sha256"] is None}
+        known = self._core.folder(run_id).checksums(lacking, lambda: not self._closed.is_set())
+        return [{**lacking[path], "sha256": sha256} for path, sha256 in known.items()]
 
 
 def _keep_verified(tx: Writer, run_id: str, kept: Sequence[Mapping[str, Any]]) -> None:

@@ -16,12 +16,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from windlass import settings
-from windlass._spools import frames_at, lost_points, spool_files
+from windlass._spools import frames_at, lost_points, read_end, spool_files
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs._codec import to_wire
 from windlass.specs.run import INTERACTIVE, Reason, RunRecord, RunSpec
@@ -39,6 +39,8 @@ LOST = Reason("client_process_ended", "client process ended: it is gone and had 
 _OWNER_FILE = "owner.json"
 _FAILED_BY_SCRIPT = "failed_by_script:"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\Z")
+_BEGIN_S = 60.0
+"""How long a client may take to repeat the call that began a run, where a killed server had not noted the owner."""
 _LOOK_AGAIN_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _GONE_STATES = ("Z", "X")
 _ENDED, _TAKEN = "ended ", "taken "
@@ -61,7 +63,7 @@ class Interactive:
     """
 
     def __init__(
-        self, core: Core, ingest: Callable[[str, str, int, bytes], Awaitable[int]], verify: Callable[[str], None]
+        self, core: Core, ingest: Callable[[str, str, int, bytes, bool], Awaitable[int]], verify: Callable[[str], None]
     ) -> None:
         self._core = core
         self._ingest = ingest
@@ -74,6 +76,10 @@ class Interactive:
         for record in self._core.read(lambda tx: tx.active_runs()):
             if record.spec.kind == INTERACTIVE:
                 self._watch(record.id)
+
+    def looked_after(self) -> set[str]:
+        """Runs that a line holds, or whose processes are watched."""
+        return set(self._watching).union(*(line.runs for line in self._lines.values()))
 
     def close(self) -> None:
         """Stop looking."""
@@ -117,6 +123,9 @@ class Interactive:
                     if not await self._claim(line, run_id, owner):
                         yield {"ended": run_id}
                 while line.runs:
+                    for run_id in line.runs:
+                        if self._left(run_id):
+                            self._watch(run_id)
                     changed = await subscription.wait(PING_S)
                     if subscription.closed:
                         return
@@ -208,12 +217,22 @@ class Interactive:
             self._watching[run_id] = task
             task.add_done_callback(lambda t: self._watching.get(run_id) is t and self._watching.pop(run_id))
 
+    def _left(self, run_id: str) -> Mapping[str, Any] | None:
+        """How its process ended the run while no server could be had; None when it did not."""
+        return read_end(self._core.folder(run_id).spool)
+
     async def _look_after(self, run_id: str) -> None:
-        """Until a line claims the run: end it when its process is gone, say so when that is silent for long."""
-        owner = _read_owner(self._core.folder(run_id))
-        patience_s, began, told, pause_s = settings.get("heartbeat_timeout_s"), time.monotonic(), False, _LOOK_AGAIN_S
+        """Until a line claims the run: end it when its process is gone, say so when that is silent for long.
+
+        A run whose process has left word of its end is ended whether the process is gone or not.
+        """
+        folder = self._core.folder(run_id)
+        patience_s = settings.steady("heartbeat_timeout_s")
+        began, told, pause_s = time.monotonic(), False, _LOOK_AGAIN_S
         try:
-            while _lives(owner):
+            while not self._left(run_id) and (
+                _lives(owner := _read_owner(folder)) or (owner is None and time.monotonic() - began < _BEGIN_S)
+            ):
                 if not told and time.monotonic() - began > patience_s:
                     told = True
                     words = f"Its client process has had no line to the server for {patience_s:g} s; it may still work."
@@ -228,8 +247,11 @@ class Interactive:
         record = self._core.read(lambda tx: tx.find_run(run_id))
         if record is None or record.status.final:
             return
+        if (left := self._left(run_id)) is not None:
+            await self._end_as_left(record, left)
+            return
         await self._move(run_id, RunStatus.NOT_RESPONDING, LOST)
-        await self._bring_in(run_id)
+        await self._bring_in(run_id, last=True)
         await asyncio.to_thread(_keep_written, self._core.folder(run_id), record.created)
         parent = self._core.read(lambda tx: tx.find_run(record.parent_id or ""))
         if parent and parent.status in (RunStatus.CANCELED, RunStatus.CANCEL_REQUESTED):
@@ -237,20 +259,32 @@ class Interactive:
         else:
             await self._end(run_id, RunStatus.FAILED, LOST)
 
-    async def _bring_in(self, run_id: str) -> None:
-        """Add to the history what still lies in the run's spools."""
+    async def _end_as_left(self, record: RunRecord, left: Mapping[str, Any]) -> None:
+        """Carry out what ``write_end`` left: the run ended then, not now."""
+        try:
+            status, reason = RunStatus(left["status"]), Reason.from_wire(left.get("reason"))
+            at, files = float(left["time"]), [(str(name), str(path)) for name, path in left.get("files", ())]
+        except (KeyError, TypeError, ValueError) as problem:
+            log.error("%s was ended in a way that makes no sense (%r): %s", record.id, left, problem)
+            status, reason, at, files = RunStatus.FAILED, LOST, time.time(), []
+        await self._bring_in(record.id, last=True)
+        await asyncio.to_thread(_copy, self._core.folder(record.id), files)
+        await self._end(record.id, status, reason or Reason(str(status).lower(), _words(status)), at)
+
+    async def _bring_in(self, run_id: str, last: bool = False) -> None:
+        """Add to the history what still lies in the run's spools; ``last`` when nobody writes to them any more."""
         for name, path in spool_files(self._core.folder(run_id).spool):
             start = self._core.read(lambda tx, n=name: tx.acked(run_id, n))  # type: ignore[misc]
             while True:
-                data, whole = await asyncio.to_thread(frames_at, path, start)
+                data, whole = await asyncio.to_thread(frames_at, path, start, last)
                 if not whole:
                     break
-                start = await self._ingest(run_id, name, start, data[:whole])
+                start = await self._ingest(run_id, name, start, data[:whole], last)
 
-    async def _end(self, run_id: str, status: RunStatus, reason: Reason) -> RunRecord:
+    async def _end(self, run_id: str, status: RunStatus, reason: Reason, at: float | None = None) -> RunRecord:
         folder = self._core.folder(run_id)
         lost = lost_points(folder.spool)
-        record = await self._core.write(lambda tx: _finish(tx, run_id, status, reason, lost))
+        record = await self._core.write(lambda tx: _finish(tx, run_id, status, reason, lost, at))
         for line_id, line in self._lines.items():
             if run_id in line.runs:
                 line.runs.discard(run_id)
@@ -294,14 +328,16 @@ def _create(tx: Writer, spec: RunSpec, wanted: str | None, request_id: str) -> R
     )
 
 
-def _finish(tx: Writer, run_id: str, status: RunStatus, reason: Reason, lost: int) -> RunRecord:
+def _finish(
+    tx: Writer, run_id: str, status: RunStatus, reason: Reason, lost: int, at: float | None
+) -> RunRecord:  # fmt: skip
     record = tx.get_run(run_id)
     if record.status.final:
         return record
     if lost > record.lost_points:
         record = tx.update_run(run_id, lost_points=lost)
     between = RunStatus.CANCEL_REQUESTED if status is RunStatus.CANCELED else RunStatus.FINALIZING
-    now = time.time()
+    now = time.time() if at is None else min(at, time.time())
     if may_follow(record.status, between):
         tx.transition(run_id, between, now=now, reason=reason if status is RunStatus.CANCELED else None)
     return tx.transition(run_id, status, now=now, reason=reason)
@@ -334,15 +370,23 @@ def _make_folder(folder: RunFolder, owner: Any, working_folder: Any) -> None:
 
 def _keep_written(folder: RunFolder, since: float) -> None:
     """Copy what the lost process wrote to ``outputs`` and ``logs`` of its working folder."""
+    written = []
     for entry in folder.list():
         path = folder.find(entry["path"]) if entry["path"].split("/")[0] in LIVE else None
         if path is None or not path.startswith(folder.work + os.sep):
             continue
+        if not folder.left_from_before(entry["path"], since):
+            written.append((entry["path"], path))
+    _copy(folder, written)
+
+
+def _copy(folder: RunFolder, files: Iterable[tuple[str, str]]) -> None:
+    """Keep files of a client's folder, each under its name."""
+    for name, path in files:
         try:
-            if not folder.left_from_before(entry["path"], since):
-                shutil.copyfile(path, folder.log(entry["path"]))
-        except OSError as problem:
-            log.warning("%s of a lost run could not be kept: %s", path, problem)
+            shutil.copyfile(path, folder.log(name))
+        except (OSError, UserErrorException) as problem:
+            log.warning("%s of a run without its process could not be kept: %s", path, problem)
 
 
 def _write_owner(folder: RunFolder, owner: Any) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,16 +24,10 @@ _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 
 
 class Models:
-    """The workspace's models.
+    """The workspace's models."""
 
-    Args:
-        core: The workspace.
-        awaited: Hashes of contents that a client was told need not be sent, for a snapshot it has yet to use.
-    """
-
-    def __init__(self, core: Core, awaited: Callable[[], set[str]] = set) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._awaited = awaited
 
     async def register(self, asked: Mapping[str, Any]) -> ModelRecord:
         """A new version of the files a client sent (``files``), or of what a run keeps at ``path``.
@@ -99,16 +93,6 @@ class Models:
         _check_texts("tag", {**(changes.get("set_tags") or {}), **(changes.get("tags") or {})})
         _check_texts("property", changes.get("properties") or {})
         return await self._core.write(lambda tx: _changed(tx, name, number, changes))
-
-    async def delete(self, name: str, version: str) -> None:
-        """Delete a version; contents that nothing else holds are freed."""
-        number = self.get(name, version).version
-        async with self._core.keeping:
-            gone = await self._core.write(lambda tx: tx.delete_model(name, number))
-            hashes = {f["sha256"] for f in gone.files} if gone else set()
-            used = await asyncio.to_thread(self._core.read, lambda tx: tx.used_blobs(hashes)) | self._awaited()
-            for sha256 in hashes - used:
-                await asyncio.to_thread(self._core.blobs.delete, sha256)
 
     def locate(self, name: str, version: str, path: str) -> LocatedFile:
         """Where the bytes of one of its files lie."""

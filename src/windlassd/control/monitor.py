@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from windlass import settings
 from windlass.errors import AzureMLException
@@ -25,20 +26,22 @@ class Monitor:
 
     async def run(self) -> None:
         """Look again and again until canceled."""
-        pause_s = settings.get("heartbeat_s") / 2
+        pause_s = settings.steady("heartbeat_s") / 2
         while True:
+            began = time.monotonic()
             await asyncio.sleep(pause_s)
+            self._hub.excuse(time.monotonic() - began - pause_s)
             try:
                 if self._core.trouble is not None:  # whoever was refused may never ask again: find out
                     await self._core.write(lambda tx: tx.set_meta("writable", "yes"))
                 await self.look()
-                pause_s = settings.get("heartbeat_s") / 2
-            except AzureMLException:  # such as a full disk, or a settings file half written: look again later
+                pause_s = settings.steady("heartbeat_s") / 2
+            except AzureMLException:  # such as a full disk: look again later
                 log.exception("the agents could not be looked after")
 
     async def look(self) -> None:
         """Compare each run on a node with when its agent was last heard."""
-        limit_s = settings.get("heartbeat_timeout_s")
+        limit_s = settings.steady("heartbeat_timeout_s")
         for record in self._core.read(lambda tx: tx.active_runs()):
             if not record.nodes:
                 continue

@@ -14,7 +14,7 @@ from windlassd.compute.base import Engine, JobSpec, NoCapacity
 
 @dataclass(order=True)
 class _Waiting:
-    created: float
+    turn: float
     run_id: str
     job: JobSpec = field(compare=False)
     placed: asyncio.Future[str] = field(compare=False)
@@ -35,13 +35,13 @@ class Line:
         """True when the job could not start at once."""
         return bool(self._waiting.get(job.cluster.name)) or self._free(job.cluster) < job.node_count
 
-    async def place(self, job: JobSpec, created: float) -> str:
+    async def place(self, job: JobSpec, turn: float) -> str:
         """Wait for the job's turn, submit it, and return its native id.
 
-        Place in line goes by ``created``, the time of the submit call: a run whose environment took long to build does
-        not lose its place. Canceling the wait leaves the line.
+        Place in line goes by ``turn``, the order of the submit calls (and not their times: clocks are set): a run whose
+        environment took long to build does not lose its place. Canceling the wait leaves the line.
         """
-        waiting = _Waiting(created, job.launch.run_id, job, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(turn, job.launch.run_id, job, asyncio.get_running_loop().create_future())
         line = self._waiting.setdefault(job.cluster.name, [])
         insort(line, waiting)
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from windlass.errors import UserErrorException
 from windlass.specs._codec import to_wire
 from windlass.specs.run import RunRecord
 from windlassd.blobs.run_folder import RunFolder
@@ -70,6 +72,7 @@ async def of_run(
                 while pieces := reader.more(final):
                     for piece in pieces:
                         yield piece
+                    await asyncio.sleep(0)  # a client that takes a long log as fast as it comes is not alone here
             if (run_id, "metrics") in changed or final:
                 summaries = core.read(lambda tx: tx.series_of(run_id))
                 yield "metrics", {"names": [s.name for s in summaries]}
@@ -96,7 +99,10 @@ async def of_runs(core: Core, experiment: str | None, record: Callable[[str], Ru
             if not changed:
                 yield "keep-alive", None
             for run_id, _ in sorted(changed):
-                now = record(run_id)
+                try:
+                    now = record(run_id)
+                except UserErrorException:  # deleted meanwhile
+                    continue
                 if experiment is None or now.experiment == experiment:
                     yield "run", _brief(now)
 

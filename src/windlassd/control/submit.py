@@ -35,6 +35,8 @@ async def create(core: Core, spec: RunSpec, request_id: str | None) -> tuple[Run
 
     def work(tx: Writer) -> RunRecord:
         run_id = own_id if spec.parent_id is None else tx.next_child_id(spec.parent_id)
+        if tx.find_snapshot(spec.snapshot_id) is None:  # it went with the last run that had it, in this very moment
+            raise _not_stored(spec.snapshot_id)
         data.remember(tx, spec, now)
         return tx.create_run(run_id, spec, now=now, request_id=request_id)
 
@@ -46,10 +48,7 @@ def check(core: Core, spec: RunSpec) -> JobSpec:
     check_experiment(spec.experiment)
     files = core.read(lambda tx: tx.find_snapshot(spec.snapshot_id))
     if files is None:
-        raise ExperimentExecutionException(
-            f"The snapshot {spec.snapshot_id!r} is not stored; submit the folder again.",
-            error_code="snapshot_not_stored",
-        )
+        raise _not_stored(spec.snapshot_id)
     paths = [f["path"] for f in files]
     if spec.script not in paths and not spec.command:
         raise UserErrorException(
@@ -65,6 +64,12 @@ def check(core: Core, spec: RunSpec) -> JobSpec:
     if unsupported:
         raise UserErrorException(" ".join(unsupported.values()), error_code="not_offered")
     return job
+
+
+def _not_stored(snapshot_id: str) -> ExperimentExecutionException:
+    return ExperimentExecutionException(
+        f"The snapshot {snapshot_id!r} is not stored; submit the folder again.", error_code="snapshot_not_stored"
+    )
 
 
 def check_experiment(name: str) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from windlass import settings
 from windlass.errors import UserErrorException
+from windlass.specs._codec import to_wire
 from windlass.specs.run import INTERACTIVE, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
 from windlassd.compute.base import Plan
 from windlassd.control import carried, metrics, streams, submit
 from windlassd.control.agents import AgentHub
+from windlassd.control.announced import Announced
+from windlassd.control.backups import Backups
 from windlassd.control.clusters import Clusters
 from windlassd.control.conductor import Conductor
 from windlassd.control.core import Core
 from windlassd.control.data import Data
+from windlassd.control.deletions import Deletions
 from windlassd.control.environments import Environments
 from windlassd.control.events import Events
 from windlassd.control.experiments import Experiments
@@ -30,11 +34,12 @@ from windlassd.control.logins import LoginCodes
 from windlassd.control.models import Models
 from windlassd.control.monitor import Monitor
 from windlassd.control.queue import Line
+from windlassd.control.retention import Retention
 from windlassd.control.uploads import Uploads
 from windlassd.control.views import LocatedFile
-from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary, Writer
+from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, RunLine, Series, SeriesSummary, Writer
 
-_ANNOUNCED = 256
+_PROMISE_S = 600.0
 _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 _CANCEL_MARGIN_S = 20.0
 _META = ("subscription_id", "resource_group", "location", "created", "friendly_name", "description", "tags")
@@ -49,9 +54,12 @@ class WorkspaceControl:
         self.hub = hub
         self.line = Line(core.engine)
         self.clusters = Clusters(core, self.line)
-        self.conductor = Conductor(core, self.line)
         self.run_files = Files(core)
-        self.run_models = Models(core, self._awaited)
+        self.conductor = Conductor(core, self.line, self.run_files.verify)
+        self.run_models = Models(core)
+        self.deletions = Deletions(core, self._awaited, self._expected)
+        self.retention = Retention(core, self.deletions)
+        self.backups = Backups(core)
         self.environments = Environments(core)
         self.experiment_facts = Experiments(core)
         self.uploads = Uploads(core)
@@ -61,7 +69,9 @@ class WorkspaceControl:
         self.events = Events(core, self.line, hub, self.conductor, self.run_files.verify)
         self.interactive = Interactive(core, self.events.ingest, self.run_files.verify)
         self._watch: asyncio.Task[None] | None = None
-        self._announced: dict[str, Sequence[Mapping[str, Any]]] = {}
+        self._retain: asyncio.Task[None] | None = None
+        self._announced = Announced(core.workspace_dir)
+        self._promised: dict[str, list[float]] = {}
 
     async def start(self) -> None:
         """Take up what an earlier server left, and begin to watch."""
@@ -73,23 +83,33 @@ class WorkspaceControl:
         self.interactive.resume()
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):
             self.run_files.verify(run_id)
+        self.backups.sweep()
+        self.deletions.resume()
         self._watch = asyncio.get_running_loop().create_task(self.monitor.run(), name="monitor")
+        self._retain = asyncio.get_running_loop().create_task(self.retention.run(), name="retention")
 
     def close(self) -> None:
         """Stop the loops; runs go on under their agents."""
-        if self._watch:
-            self._watch.cancel()
+        for task in (self._watch, self._retain):
+            if task:
+                task.cancel()
+        self.deletions.close()
         self.conductor.close()
         self.environments.close()
         self.interactive.close()
+        self.run_files.close()
 
     def active(self) -> int:
         """Runs that have not ended."""
         return len(self.core.read(lambda tx: tx.active_runs()))
 
+    def moved(self) -> set[str]:
+        """Runs that some task, agent or client of this moment moves. Loop thread."""
+        return self.conductor.conducted() | self.hub.given() | self.interactive.looked_after()
+
     def idle(self) -> bool:
-        """True when nothing is left to do: no run, no stream, no checksum."""
-        if self.environments.building():
+        """True when nothing is left to do: no run, no stream, no checksum, nothing to free."""
+        if self.environments.building() or self.deletions.busy():
             return False
         return not (self.core.bus.subscribers or self.run_files.verifying() or self.conductor.active() or self.active())
 
@@ -97,7 +117,7 @@ class WorkspaceControl:
 
     def workspace(self) -> Mapping[str, Any]:
         """Name, what an Azure config said of it, and what its users say of it."""
-        values: dict[str, Any] = {key: self.core.read(lambda tx, k=key: tx.get_meta(k)) for key in _META}  # type: ignore[misc]
+        values: dict[str, Any] = self.core.read(lambda tx: {key: tx.get_meta(key) for key in _META})
         tags = json.loads(values["tags"] or "{}")
         return {"name": self.core.name, **values, "created": float(values["created"] or 0), "tags": tags}
 
@@ -111,8 +131,8 @@ class WorkspaceControl:
 
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
-        tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
-        parent: str | None = None, include_children: bool = False,
+        tags: Sequence[tuple[str, str | None]] = (), metrics: Sequence[MetricFilter] = (), limit: int = 100,
+        before: str | None = None, parent: str | None = None, include_children: bool = False,
     ) -> tuple[Sequence[RunRecord], bool]:  # fmt: skip
         """Newest first, and whether there are more."""
         found = self.core.read(
@@ -120,6 +140,7 @@ class WorkspaceControl:
                 experiment=experiment,
                 statuses=statuses,
                 tags=tags,
+                metrics=metrics,
                 limit=limit + 1,
                 before=before,
                 parent=parent,
@@ -132,14 +153,39 @@ class WorkspaceControl:
         """A run with its history."""
         return self._with_reason(self.core.read(lambda tx: tx.get_run(run_id, history=True)))
 
+    def list_lines(self, *, limit: int, **filters: Any) -> tuple[Sequence[str], bool]:
+        """As ``list_runs``, each run as the JSON text of its record."""
+        found = self.core.read(lambda tx: tx.list_lines(limit=limit + 1, **filters))
+        return [self._told(line) for line in found[:limit]], len(found) > limit
+
+    def compare(self, run_ids: Sequence[str]) -> tuple[Sequence[str], Mapping[str, Sequence[SeriesSummary]]]:
+        """The JSON text of these runs' records in this order, and the summaries of their metrics by run id.
+
+        Raises:
+            UserErrorException: one is absent.
+        """
+        found, summaries = self.core.read(lambda tx: (tx.find_lines(run_ids), tx.series_of_runs(run_ids)))
+        if len(found) < len(set(run_ids)):
+            known = {line.id for line in found}
+            absent = next(run_id for run_id in run_ids if run_id not in known)
+            self.core.read(lambda tx: tx.get_run(absent))  # says so
+        return [self._told(line) for line in found], summaries
+
     def summaries(self, run_id: str) -> Sequence[SeriesSummary]:
         """One row per metric series."""
         return self.core.read(lambda tx: tx.series_of(run_id))
 
     def metrics(self, run_id: str, name: str | None = None, points: int | None = None) -> Mapping[str, Any]:
         """Series by name, as the wire has them."""
+        return metrics.to_wire(self._series(run_id, name, points))
+
+    def metrics_json(self, run_id: str, name: str | None, points: int | None) -> Iterator[str]:
+        """The JSON text of ``metrics``, piece by piece."""
+        return metrics.to_json(self._series(run_id, name, points))
+
+    def _series(self, run_id: str, name: str | None, points: int | None) -> Sequence[Series]:
         self.core.read(lambda tx: tx.get_run(run_id))
-        return metrics.to_wire(self.core.read(lambda tx: tx.series(run_id, name, points)))
+        return self.core.read(lambda tx: tx.series(run_id, name, points))
 
     def files(self, run_id: str) -> Sequence[Mapping[str, Any]]:
         """Kept files of a run."""
@@ -181,6 +227,7 @@ class WorkspaceControl:
         """Take a run; it is durable when this returns, and on its way."""
         await self._complete_snapshot(spec.snapshot_id)
         record, is_new = await submit.create(self.core, spec, request_id)
+        self._kept_word(spec.snapshot_id)
         if is_new:
             self.conductor.begin(record)
             self.core.bus.touch(record.id, "run")
@@ -205,7 +252,7 @@ class WorkspaceControl:
 
     async def cancel_all(self, run_ids: Sequence[str]) -> None:
         """Cancel runs and wait until they have ended, as long as their grace allows (and a little more)."""
-        deadline = time.monotonic() + settings.get("stop_grace_s") + _CANCEL_MARGIN_S
+        deadline = time.monotonic() + settings.steady("stop_grace_s") + _CANCEL_MARGIN_S
         with self.core.bus.subscribe(None) as subscription:
             for run_id in run_ids:
                 await self.cancel(run_id)
@@ -251,29 +298,43 @@ class WorkspaceControl:
         """Know a snapshot; ``missing`` are the contents still to be sent before it can be used."""
         snapshots.check_manifest(files)
         snapshot_id = snapshots.snapshot_id(files)
-        if self.core.read(lambda tx: tx.find_snapshot(snapshot_id)) is not None:
-            return {"id": snapshot_id, "missing": []}
-        self._announced[snapshot_id] = files
-        while len(self._announced) > _ANNOUNCED:  # clients that never came back
-            del self._announced[next(iter(self._announced))]
+        self._promised.setdefault(snapshot_id, []).append(time.monotonic())
+        known = self.core.read(lambda tx: tx.find_snapshot(snapshot_id)) is not None
+        if not known:
+            self._announced.add(snapshot_id, files)
+        # Asked of a known one, too: a damaged content that the doctor took away is so sent anew.
         missing = await asyncio.to_thread(self.core.blobs.missing, sorted({f["sha256"] for f in files}))
-        if not missing:
+        if not missing and not known:
             await self._complete_snapshot(snapshot_id)
+        elif not known:
+            await asyncio.to_thread(self._announced.keep, snapshot_id)
         return {"id": snapshot_id, "missing": list(missing)}
 
     async def _complete_snapshot(self, snapshot_id: str) -> None:
         """Write down an announced snapshot whose contents are all here by now."""
-        files = self._announced.get(snapshot_id)
+        files = self._announced.find(snapshot_id)
         if files is None:
             return
         async with self.core.keeping:
             if not await asyncio.to_thread(self.core.blobs.missing, sorted({f["sha256"] for f in files})):
                 await self.core.write(lambda tx: tx.add_snapshot(snapshot_id, files, time.time()))
-                self._announced.pop(snapshot_id, None)
+                self._announced.remove(snapshot_id)
 
     def _awaited(self) -> set[str]:
         """Contents of snapshots that clients have announced and not used yet."""
-        return {f["sha256"] for files in self._announced.values() for f in files}
+        return self._announced.contents()
+
+    def _expected(self) -> set[str]:
+        """Snapshots that clients were told are here (or on their way) and have not used yet."""
+        oldest = time.monotonic() - _PROMISE_S
+        self._promised = {
+            name: left for name, times in self._promised.items() if (left := [t for t in times if t > oldest])
+        }
+        return set(self._promised)
+
+    def _kept_word(self, snapshot_id: str) -> None:
+        if times := self._promised.get(snapshot_id):
+            times.pop(0)
 
     def _with_reason(self, record: RunRecord) -> RunRecord:
         if self.core.trouble is not None and not record.status.final:
@@ -283,6 +344,13 @@ class WorkspaceControl:
             if reason:
                 return replace(record, reason=reason)
         return record
+
+    def _told(self, line: RunLine) -> str:
+        """The record as JSON; where ``_with_reason`` may have something to say, with that."""
+        waits = line.status == RunStatus.QUEUED and not line.placed
+        if not waits and (self.core.trouble is None or RunStatus(line.status).final):
+            return line.text
+        return json.dumps(to_wire(self._brief(line.id)), allow_nan=False)
 
     def _brief(self, run_id: str) -> RunRecord:
         return self._with_reason(self.core.read(lambda tx: tx.get_run(run_id)))

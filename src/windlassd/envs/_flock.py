@@ -44,6 +44,21 @@ def held_if_free(path: str) -> Iterator[bool]:
         os.close(fd)
 
 
+def is_held(path: str) -> bool:
+    """True while somebody holds the lock file; the file is not made."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from windlass.specs.run import RunRecord
 from windlass.specs.status import RunStatus
 from windlassd.control.views import LocatedFile as LocatedFile
-from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, SeriesSummary
 
 
 class Backend(Protocol):
@@ -22,8 +22,8 @@ class Backend(Protocol):
     def computes(self) -> Sequence[Mapping[str, Any]]: ...  # GET /v1/computes
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
-        tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
-        parent: str | None = None, include_children: bool = False,
+        tags: Sequence[tuple[str, str | None]] = (), metrics: Sequence[MetricFilter] = (), limit: int = 100,
+        before: str | None = None, parent: str | None = None, include_children: bool = False,
     ) -> tuple[Sequence[RunRecord], bool]: ...  # (newest first, whether there are more)  # fmt: skip
     def get_run(self, run_id: str) -> RunRecord: ...  # with history
     def summaries(self, run_id: str) -> Sequence[SeriesSummary]: ...

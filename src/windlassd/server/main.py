@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import windlassd
 from windlass import settings
+from windlass._transport.autostart import is_running
 from windlass._transport.client import STOPPING
 from windlass._transport.places import private_dir, server_dir, socket_path
 from windlass.errors import UserErrorException
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 PROTOCOL = 1
 _LOCK_WAIT_S = 15.0
 _SHUTDOWN_S = 3
+
+
+class AnotherServer(UserErrorException):
+    """Another process has the workspace; a client that wanted one tries that, or again."""
 
 
 class _Listener(uvicorn.Server):
@@ -73,15 +78,21 @@ class WorkspaceServer:
         """Run until stopped.
 
         Raises:
-            UserErrorException: another server has the workspace, or the folder cannot hold one.
+            AnotherServer: another server has the workspace.
+            UserErrorException: the folder cannot hold one.
         """
         settings.check()
         refuse_network(self._dir)
         private_dir(self._dir)
         private_dir(server_dir(self._dir))
-        with open(os.path.join(server_dir(self._dir), "server.lock"), "a+") as lock:
-            await _take(lock.fileno(), self._dir)
-            await self._serve_locked()
+        folder = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with open(os.path.join(server_dir(self._dir), "server.lock"), "a+") as lock:
+                await _take(lock.fileno(), self._dir)
+                await _take(folder, self._dir)  # whoever deletes the lock's file has not let in a second server
+                await self._serve_locked()
+        finally:
+            os.close(folder)
 
     async def _serve_locked(self) -> None:
         loop = asyncio.get_running_loop()
@@ -181,9 +192,8 @@ class WorkspaceServer:
             os.unlink(socket_path(self._dir))
 
     async def _stop_when_idle(self, control: WorkspaceControl) -> None:
-        limit_s = settings.get("server_idle_s")
         while True:
-            limit_s = _idle_limit(limit_s)
+            limit_s = settings.steady("server_idle_s")
             if not self._can_be_found():
                 log.error("the socket of %s is gone: this server ends, so that another can be found", self._dir)
                 self._stop.set()
@@ -222,18 +232,32 @@ class WorkspaceServer:
 
 
 async def _take(fd: int, workspace_dir: str) -> None:
-    """Hold the workspace's lock for the life of this process; an ending server's is waited for."""
+    """Hold a lock of the workspace for the life of this process; that of an ending server is waited for.
+
+    A server that ends has left its socket: one that can be called is not ending, and nothing is waited for.
+    """
     deadline = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserErrorException(
-                    f"Another server has the workspace {workspace_dir}. See `windlass server status`."
+            if is_running(workspace_dir) or time.monotonic() > deadline:
+                raise AnotherServer(
+                    f"Another server{_holder(workspace_dir)} has the workspace {workspace_dir}. See `windlass server "
+                    "status`."
                 ) from None
             await asyncio.sleep(0.02)
+
+
+def _holder(workspace_dir: str) -> str:
+    """Which process that is, as far as it has told."""
+    try:
+        with open(os.path.join(server_dir(workspace_dir), "server.json"), encoding="utf-8") as f:
+            pid = int(json.load(f)["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f" (pid {pid})" if os.path.isdir(f"/proc/{pid}") else ""
 
 
 async def _started(listener: uvicorn.Server) -> None:
@@ -276,12 +300,3 @@ def _loopback(workspace_dir: str) -> socket.socket:
     except OSError as problem:
         log.error("the port could not be written to %s: %s", path, problem)
     return sock
-
-
-def _idle_limit(before: float) -> float:
-    """How long to wait for something to do; a settings file that is being written keeps the value from before."""
-    try:
-        return float(settings.get("server_idle_s"))
-    except UserErrorException as problem:
-        log.warning("%s", problem)
-        return before

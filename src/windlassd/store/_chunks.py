@@ -18,7 +18,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from windlass.specs.spool import FLOAT, INT, JSON, NO_STEP
+from windlassd.store._downsample import picked
 
+OUTLINE_SHARE = 128
+"""A sealed chunk's outline has one of so many points: of 4,096 the extremes of 16 stretches, the first and the last."""
 _SWAP = sys.byteorder == "big"
 _CODES = {FLOAT: "d", INT: "q"}
 _EXACT = 1 << 53
@@ -80,11 +83,33 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
     return Chunk(sum(c.length for c in chunks), kind, b"".join(c.times for c in chunks), steps, points)
 
 
+def outline(chunk: Chunk) -> Chunk | None:
+    """Those of its points that show the chunk in a chart, as a chunk of their own; None for kind JSON.
+
+    They are its first and last point and the extremes (and first NaN) of each of some stretches between.
+    """
+    if chunk.kind == JSON:
+        return None
+    values, steps = decode_values(chunk), decode_steps(chunk)
+    places = picked(values, 2 + chunk.length // OUTLINE_SHARE)
+    return Chunk(
+        len(places),
+        chunk.kind,
+        _pack("q", _at(decode_times(chunk), places)),
+        None if steps is None else _pack("q", _at(steps, places)),
+        _pack(_CODES[chunk.kind], _at(values, places)),
+    )
+
+
 def as_float(value: Any) -> Any:
     """``value`` as a float, or as the integer it is when no float is equal to it."""
     return (
         value if isinstance(value, int) and not -_EXACT <= value <= _EXACT and float(value) != value else float(value)
     )
+
+
+def _at(numbers: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    return [numbers[place] for place in places]
 
 
 def _common(kinds: set[int], values: Sequence[Any]) -> int:

@@ -7,6 +7,7 @@ import sqlite3
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.event import listens_for
 
+from windlassd.store._holders import holders
 from windlassd.store.base import StoreError, StoreFull
 
 _NO_ROOM = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
@@ -44,16 +45,17 @@ def translate(problem: BaseException, path: str) -> StoreError | None:
         return error
     if name.startswith(_LOCKED):
         error = StoreError(
-            f"The database {path} is locked by another program ({problem}). Close what has it open, such as a database"
-            " browser or a backup, and try again."
+            f"The database {path} is locked by {holders(path) or 'another program'} ({problem}). Close what has it"
+            " open, such as a database browser or a backup, and try again. What jobs log meanwhile is kept and comes in"
+            " later."
         )
         error.transient = True
         return error
     if name.startswith(_DAMAGED):
         return StoreError(
-            f"The database {path} is damaged or is not a Windlass database ({problem}). Stop the server, move the file"
-            " away together with its -wal and -shm files, then put a backup in its place or save what can be read with"
-            f" `sqlite3 {path} .recover`; without the file Windlass starts an empty workspace."
+            f"The database {path} is damaged or is not a Windlass database ({problem}). Stop the server, then put a"
+            " backup in its place (`windlass workspace restore`), or see with `windlass doctor` what is damaged: with"
+            " --repair it saves every row that can be read into a new database."
         )
     return StoreError(f"The database {path} failed: {problem} ({name or 'no code'}). See the server's log.")
 

@@ -1,9 +1,10 @@
 """Metric points on their way into chunks (DESIGN decision 3).
 
 A batch adds one small open chunk to each series it has points for; every 32nd batch of a spool joins the open chunks of
-each of its series into one, which is sealed at 4,096 points. Rewriting the tail with each batch instead would write
-about a hundred times the bytes that came in. Points, summaries and the acknowledged offset change in one transaction,
-and nothing is remembered between batches: the database alone says where a spool stands.
+each of its series into one, which is sealed at 4,096 points and then gets an outline, all that charts of long series
+read. Rewriting the tail with each batch instead would write about a hundred times the bytes that came in. Points,
+summaries and the acknowledged offset change in one transaction, and nothing is remembered between batches: the database
+alone says where a spool stands.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from windlass.errors import UserErrorException
-from windlass.specs.spool import LOST, SERIES, Frame
-from windlassd.store._chunks import TYPES, Chunk, encode, join, wider
+from windlass.specs.spool import LOST, MOST_LOST, SERIES, Frame
+from windlassd.store._chunks import TYPES, Chunk, encode, join, outline, wider
 from windlassd.store._columns import clean, to_json
 from windlassd.store.runs import run_seq
-from windlassd.store.schema import OPEN, chunks, runs, series, spool_series, spools
+from windlassd.store.schema import OPEN, chunks, outlines, runs, series, spool_series, spools
 
 SEAL_POINTS = 4096
 _SEAL_BYTES = 256 << 10  # tables and images reach this long before 4,096 points
@@ -64,6 +65,7 @@ _REWRITE = (
     .where(chunks.c.id == bindparam("of"))
     .values({name: bindparam(name) for name in ("sealed", "length", "kind", "times", "steps", "points")})
 )
+_ADD_OUTLINE = insert(outlines)
 _DROP = delete(chunks).where(chunks.c.id == bindparam("of"))
 
 
@@ -112,7 +114,7 @@ def _sorted_out(frames: Sequence[Frame]) -> tuple[dict[int, str], dict[int, _Poi
         if kind == SERIES:
             names[number] = clean(str(value["name"]))
         elif kind == LOST:
-            lost += value
+            lost += min(value, MOST_LOST)
         else:
             own = points.get(number)
             if own is None:
@@ -165,9 +167,28 @@ def _add_points(db: Connection, spool: Any, file: str, points: Mapping[int, _Poi
         summaries[of] = _summary(summaries.get(of, heads[number]), own, spool.last_us)
         rows.append(_columns(encode(own.kinds, own.times, own.steps, own.values), of, spool.id))
         latest = max(latest, max(own.times))
-    db.execute(_ADD_CHUNK, rows)
+    _add_chunks(db, spool.id, rows)
     db.execute(_SUMMARIZE, [{"of": head.pop("id"), **head} for head in summaries.values()])
     return latest
+
+
+def _add_chunks(db: Connection, spool_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add chunks; one that is big enough by itself is sealed at once, and those before it with it: order is by id."""
+    big = [row for row in rows if row["length"] >= SEAL_POINTS]
+    if big:
+        _join_open(db, spool_id, seal_all=True)
+    for row in big:
+        key = db.execute(_ADD_CHUNK, {**row, "sealed": True}).inserted_primary_key
+        assert key is not None
+        _outline(db, {key[0]: Chunk(*(row[name] for name in Chunk._fields))})
+    if small := [row for row in rows if row["length"] < SEAL_POINTS]:
+        db.execute(_ADD_CHUNK, small)
+
+
+def _outline(db: Connection, sealed: Mapping[int, Chunk]) -> None:
+    shapes = ((chunk_id, outline(chunk)) for chunk_id, chunk in sealed.items())
+    if rows := [{"chunk_id": chunk_id, **shape._asdict()} for chunk_id, shape in shapes if shape is not None]:
+        db.execute(_ADD_OUTLINE, rows)
 
 
 def _heads(db: Connection, spool_id: int, numbers: Sequence[int]) -> dict[int, Any]:
@@ -213,22 +234,26 @@ def _columns(chunk: Chunk, series_id: int, spool_id: int) -> dict[str, Any]:
     return {"series_id": series_id, "spool_id": spool_id, "sealed": False, **chunk._asdict()}
 
 
-def _join_open(db: Connection, spool_id: int) -> None:
-    """Join the open chunks of each series of the spool, and seal what is big enough.
+def _join_open(db: Connection, spool_id: int, seal_all: bool = False) -> None:
+    """Join the open chunks of each series of the spool, and seal what is big enough, or all.
 
     A joined chunk takes the place (the id) of its first part, which keeps the order of what the process logged.
     """
-    rewritten, dropped = [], []
+    rewritten, dropped, sealed = [], [], {}
     for _, rows in groupby(db.execute(_OPEN, {"spool_id": spool_id}), attrgetter("series_id")):
         for part in _to_join(rows):
             whole = join([Chunk(r.length, r.kind, r.times, r.steps, r.points) for r in part])
-            if len(part) > 1 or _full(whole):
-                rewritten.append({"of": part[0].id, "sealed": _full(whole), **whole._asdict()})
+            seal = seal_all or _full(whole)
+            if len(part) > 1 or seal:
+                rewritten.append({"of": part[0].id, "sealed": seal, **whole._asdict()})
                 dropped += [{"of": row.id} for row in part[1:]]
+            if seal:
+                sealed[part[0].id] = whole
     if rewritten:
         db.execute(_REWRITE, rewritten)
     if dropped:
         db.execute(_DROP, dropped)
+    _outline(db, sealed)
 
 
 def _to_join(rows: Iterable[Any]) -> Iterable[Sequence[Any]]:

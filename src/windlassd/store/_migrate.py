@@ -40,6 +40,12 @@ def bring_up_to_date(connection: Connection, path: str) -> None:
         upgrade(connection, path)
 
 
+def revisions() -> frozenset[str]:
+    """The revisions that this version can bring up to date, and its own."""
+    names = os.listdir(os.path.join(MIGRATIONS, "versions"))
+    return frozenset(name.partition("_")[0] for name in names if name[0].isdigit() and name.endswith(".py"))
+
+
 def upgrade(connection: Connection, path: str) -> None:
     """Run the migrations that the database lacks on ``connection``."""
     from alembic import command

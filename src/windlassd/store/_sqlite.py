@@ -19,7 +19,8 @@ _SETTINGS = (
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-32768",  # 32 MiB
 )
-_WRITER_SETTINGS = (
+_WRITER_SETTINGS: tuple[str, ...] = (
+    "PRAGMA auto_vacuum=INCREMENTAL",  # counts while there is no table yet; see _space.py
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA wal_autocheckpoint=4000",  # pages, 16 MiB: each checkpoint syncs the whole file

@@ -19,7 +19,7 @@ All times are Unix seconds (float) outside and microseconds (int) in the databas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -63,6 +63,30 @@ class SeriesSummary:
     last_step: int | None
     minimum: float | None
     maximum: float | None
+
+
+@dataclass(frozen=True)
+class MetricFilter:
+    """Runs by what a metric came to. A value that is NaN, or no number, fits no comparison."""
+
+    name: str
+    statistic: str
+    """``last``, ``min`` or ``max`` of the series."""
+    comparison: str
+    """``<``, ``<=``, ``>``, ``>=``, ``=`` or ``!=``."""
+    value: float
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in a list that goes over the wire as it is."""
+
+    id: str
+    status: str
+    placed: bool
+    """True once it has nodes."""
+    text: str
+    """Its record as JSON, without history."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +178,41 @@ class DatasetRecord:
     modified: float = 0.0
 
 
+RUN, SNAPSHOT, BLOBS = "run", "snapshot", "blobs"
+"""Kinds of ``Deletion``: ``what`` is a run's id, a snapshot's id, or a JSON list of hashes."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Something that was deleted and may still take room: a folder, a list of files, contents."""
+
+    number: int
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RunStub:
+    """As much of a run as is needed to decide whether it is kept."""
+
+    id: str
+    parent_id: str | None
+    experiment: str
+    status: str
+    ended: float | None
+    tags: Sequence[str]
+    """Names only."""
+
+
+@dataclass(frozen=True)
+class StoreSpace:
+    """What the records take on disk."""
+
+    bytes: int
+    free_bytes: int
+    """Of those, how many hold nothing and can be given back."""
+
+
 class Reader(Protocol):
     """Questions to the store. ``get_*`` raises UserErrorException when absent, ``find_*`` returns None."""
 
@@ -161,17 +220,23 @@ class Reader(Protocol):
     def get_run(self, run_id: str, history: bool = False) -> RunRecord: ...
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
-        tags: Sequence[tuple[str, str | None]] = (), limit: int = 100, before: str | None = None,
-        parent: str | None = None, include_children: bool = False,
+        tags: Sequence[tuple[str, str | None]] = (), metrics: Sequence[MetricFilter] = (), limit: int = 100,
+        before: str | None = None, parent: str | None = None, include_children: bool = False,
     ) -> Sequence[RunRecord]: ...  # newest first; at most ``limit``; children only when asked for  # fmt: skip
+    def list_lines(self, **filters: Any) -> Sequence[RunLine]: ...  # what ``list_runs`` gives, ready to be sent
+    def find_lines(self, run_ids: Sequence[str]) -> Sequence[RunLine]: ...  # what ``find_runs`` gives
+    def find_runs(self, run_ids: Sequence[str]) -> Sequence[RunRecord]: ...  # in this order, without the absent
+    def run_ids_like(self, text: str, limit: int = 20) -> Sequence[str]: ...  # begin with it, or end with _it
     def active_runs(self) -> Sequence[RunRecord]: ...  # not final, in the order they were created
     def unverified_runs(self) -> Sequence[str]: ...  # ids of ended runs whose files lack checksums
     def run_of_request(self, request_id: str) -> RunRecord | None: ...
     def count_runs(self) -> Mapping[str, Mapping[str, Any]]: ...  # experiment -> {"runs", "created", "last"}
     def series_of(self, run_id: str) -> Sequence[SeriesSummary]: ...
+    def series_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Sequence[SeriesSummary]]: ...  # by run, one query
     def series(self, run_id: str, name: str | None = None, points: int | None = None) -> Sequence[Series]: ...
     def acked(self, run_id: str, spool: str) -> int: ...  # bytes of the spool file in the store; 0 when unknown
     def files_of(self, run_id: str) -> Sequence[Mapping[str, Any]]: ...  # {"path","size","sha256"} kept at the end
+    def find_file(self, run_id: str, path: str) -> Mapping[str, Any] | None: ...  # one of them
     def find_snapshot(self, snapshot_id: str) -> Sequence[Mapping[str, Any]] | None: ...
     def clusters(self) -> Sequence[tuple[ClusterSpec, float, float]]: ...  # (spec, created, modified) by name
     def find_cluster(self, name: str) -> tuple[ClusterSpec, float, float] | None: ...
@@ -190,6 +255,12 @@ class Reader(Protocol):
     def find_dataset(self, name: str, version: int | None = None) -> DatasetRecord | None: ...  # None: the latest
     def find_dataset_by_id(self, dataset_id: str) -> DatasetRecord | None: ...
     def get_meta(self, key: str) -> str | None: ...
+    def run_stubs(self) -> Sequence[RunStub]: ...  # all, children too, in the order they were created
+    def deletions(self) -> Sequence[Deletion]: ...  # what is deleted and not freed yet, oldest first
+    def held_blobs(self) -> Mapping[str, int]: ...  # size by hash of all that models and snapshots have
+    def snapshots_of(self, run_ids: Iterable[str]) -> Mapping[str, str]: ...  # by run, where it has one
+    def metric_bytes(self, run_ids: Iterable[str]) -> Mapping[str, int]: ...  # about; by run, where it has points
+    def unused_snapshots(self, snapshot_ids: Set[str]) -> tuple[set[str], int]: ...  # and the newest run looked at
 
 
 class Writer(Reader, Protocol):
@@ -200,7 +271,8 @@ class Writer(Reader, Protocol):
     def transition(self, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None) -> RunRecord:
         """Move a run to ``status``, sets ``started``/``ended`` where due and adds to its history.
 
-        The same status again only changes the reason. Raises Conflict when the table of transitions forbids it.
+        The same status again only changes the reason. Times never go back: a ``now`` before the run's last change
+        counts as the time of that change. Raises Conflict when the table of transitions forbids it.
         """
         ...
 
@@ -227,7 +299,23 @@ class Writer(Reader, Protocol):
         """Set ``tags, properties, description, datasets, sample_input, sample_output, resources`` of a version."""
         ...
 
-    def delete_model(self, name: str, version: int) -> ModelRecord | None: ...  # what it was; its number is used up
+    def delete_model(self, name: str, version: int, now: float = 0.0) -> ModelRecord | None:
+        """Forget a version; returns what it was. Its number is used up; its contents are noted to be freed."""
+        ...
+
+    def delete_runs(self, run_ids: Iterable[str], now: float) -> Sequence[str]:
+        """Forget ended runs with all that hangs on them; returns those that were there. Notes what is to be freed.
+
+        Raises Conflict when one has not ended or has a child that is not among them. As long as the note stands no
+        run gets the id again.
+        """
+        ...
+
+    def drop_snapshot(self, snapshot_id: str, newest: int, now: float) -> bool:
+        """Forget a snapshot that ``unused_snapshots`` named, and note its contents; False when a later run has it."""
+        ...
+
+    def forget_deletions(self, numbers: Iterable[int]) -> None: ...  # they are freed
     def add_environment(
         self, name: str, definition: Mapping[str, Any], now: float, version: str | None = None
     ) -> EnvironmentRecord:
@@ -242,7 +330,7 @@ class Writer(Reader, Protocol):
         """Set ``tags`` (all of them) or ``archived`` (seconds, or None); one that is not there is made."""
         ...
 
-    def delete_experiment(self, name: str) -> Sequence[str]: ...  # with its runs; returns their ids
+    def delete_experiment(self, name: str, now: float = 0.0) -> Sequence[str]: ...  # with its runs; returns their ids
     def put_datastore(self, store: DatastoreRecord) -> None: ...
     def delete_datastore(self, name: str) -> None: ...
     def add_dataset(self, dataset: DatasetRecord) -> DatasetRecord: ...  # ``version`` as a model's; a known id stays
@@ -256,4 +344,10 @@ class Store(Protocol):
 
     def write(self, work: Callable[[Writer], T]) -> Future[T]: ...
     def read(self, work: Callable[[Reader], T]) -> T: ...
+    def copy(self, folder: str) -> Store:
+        """This store as it is at one moment, opened in ``folder``; writes go on meanwhile."""
+        ...
+
+    def space(self) -> StoreSpace: ...
+    def shrink(self) -> Future[bool]: ...  # give a little of the free room back to the disk; True while more is left
     def close(self) -> None: ...  # waits for writes under way

@@ -1,7 +1,8 @@
-"""Which file systems a database may not lie on."""
+"""Which file systems a database may not lie on, and folders that survive a power loss."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -45,6 +46,36 @@ def refuse_network(path: str, mountinfo: str | None = None) -> None:
         " file locks do not hold there and records would be lost. Set WINDLASS_HOME to a folder on a local disk, such"
         " as /var/tmp/windlass, and try again."
     )
+
+
+def make_durable_folder(path: str) -> None:
+    """Make ``path`` and what is missing above it, so that a power loss after the return leaves it where it is.
+
+    Whoever made some of the folders before may not have synced their names; so all of this user's on the way are.
+    """
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    place = os.path.realpath(path)
+    while (above := os.path.dirname(place)) != place and os.stat(above).st_uid == os.geteuid():
+        if not _sync(above):
+            return
+        place = above
+
+
+def _sync(folder: str) -> bool:
+    """Sync the names in a folder; False where that is not to be had: it may not be read, or its disk is read-only."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except PermissionError:
+        return False
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        if problem.errno not in (errno.EINVAL, errno.EROFS, errno.ENOTSUP):
+            raise
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _mountinfo() -> str:

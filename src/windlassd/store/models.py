@@ -14,6 +14,7 @@ from windlass.errors import ModelNotFoundException, UserErrorException
 from windlass.specs.cluster import ClusterSpec
 from windlassd.store._columns import clean, to_json, to_us
 from windlassd.store.base import ModelRecord
+from windlassd.store.deletions import model_is_gone
 from windlassd.store.runs import run_seq
 from windlassd.store.schema import clusters, meta, model_names, models, run_files, runs, snapshots
 
@@ -23,6 +24,7 @@ _FILES = (
     .where(runs.c.id == bindparam("run_id"))
     .order_by(run_files.c.path)
 )
+_FILE = _FILES.where(run_files.c.path == bindparam("path"))
 _DROP_FILE = delete(run_files).where(run_files.c.run_seq == bindparam("of"), run_files.c.path == bindparam("at"))
 _SNAPSHOT = select(snapshots.c.files).where(snapshots.c.id == bindparam("snapshot_id"))
 _META = select(meta.c.value).where(meta.c.key == bindparam("name"))
@@ -34,6 +36,12 @@ _MODEL_FIELDS = tuple(field.name for field in fields(ModelRecord))
 def files_of(db: Connection, run_id: str) -> Sequence[Mapping[str, Any]]:
     """``{"path", "size", "sha256"}`` of each kept file of the run, by path."""
     return tuple(dict(row) for row in db.execute(_FILES, {"run_id": run_id}).mappings())
+
+
+def find_file(db: Connection, run_id: str, path: str) -> Mapping[str, Any] | None:
+    """As ``files_of``, the one file of that path; None when it is not among them."""
+    row = db.execute(_FILE, {"run_id": run_id, "path": path}).mappings().first()
+    return None if row is None else dict(row)
 
 
 def keep_files(db: Connection, run_id: str, files: Iterable[Mapping[str, Any]]) -> None:
@@ -139,10 +147,12 @@ def update_model(db: Connection, name: str, version: int, **changes: Any) -> Mod
     return found
 
 
-def delete_model(db: Connection, name: str, version: int) -> ModelRecord | None:
-    """Forget a version; returns what it was, None when there is none."""
+def delete_model(db: Connection, name: str, version: int, now: float = 0.0) -> ModelRecord | None:
+    """Forget a version; returns what it was, None when there is none. Notes the contents that may be free now."""
     found = find_model(db, name, version)
-    db.execute(delete(models).where(models.c.name == name, models.c.version == version))
+    if found is not None:
+        db.execute(delete(models).where(models.c.name == name, models.c.version == version))
+        model_is_gone(db, [file["sha256"] for file in found.files], found.snapshot_id, now)
     return found
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from windlass.errors import UserErrorException
 from windlassd.store._columns import to_json, to_s, to_us
 from windlassd.store.base import Conflict, EnvironmentRecord
+from windlassd.store.deletions import delete_runs
 from windlassd.store.schema import environment_labels, environments, experiments, runs
 
 _EXPERIMENT_CHANGES = frozenset({"tags", "archived"})
@@ -91,7 +92,7 @@ def find_experiment(db: Connection, name: str) -> Mapping[str, Any] | None:
     if row is None:
         return None
     return {
-        "runs": row.runs, "created": to_s(row.created), "last": to_s(row.last) if row.runs else None,
+        "runs": row.runs - row.deleted, "created": to_s(row.created), "last": to_s(row.last) if row.runs else None,
         "tags": json.loads(row.tags), "archived": to_s(row.archived),
     }  # fmt: skip
 
@@ -114,7 +115,7 @@ def update_experiment(db: Connection, name: str, now: float, **changes: Any) -> 
     return found
 
 
-def delete_experiment(db: Connection, name: str) -> Sequence[str]:
+def delete_experiment(db: Connection, name: str, now: float) -> Sequence[str]:
     """Forget an experiment with its runs; returns their ids. Raises Conflict while one has not ended."""
     number = db.execute(select(experiments.c.id).where(experiments.c.name == name)).scalar()
     if number is None:
@@ -122,7 +123,7 @@ def delete_experiment(db: Connection, name: str) -> Sequence[str]:
     if db.execute(select(exists().where(runs.c.experiment_id == number, runs.c.ended.is_(None)))).scalar():
         raise Conflict(f"Runs of the experiment {name!r} have not ended. Cancel them or wait, then delete it.")
     ids = tuple(db.execute(select(runs.c.id).where(runs.c.experiment_id == number)).scalars())
-    db.execute(delete(runs).where(runs.c.experiment_id == number))  # what hangs on them goes with them
+    delete_runs(db, ids, now)
     db.execute(delete(experiments).where(experiments.c.id == number))
     return ids
 

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, exists, func, insert, select, union_all, update
+from sqlalchemy import bindparam, delete, func, insert, select, union, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql import ColumnElement, FromClause
+from sqlalchemy.sql import ColumnElement
 
 from windlass.errors import UserErrorException
 from windlass.specs.run import Reason, RunRecord, RunSpec
 from windlass.specs.status import ALLOWED, RunStatus, may_follow
 from windlassd.store._columns import clean, to_json, to_s, to_us
-from windlassd.store.base import Conflict
+from windlassd.store._listing import Wanted, chosen_runs, rarest_first
+from windlassd.store._run_lines import line_of
+from windlassd.store.base import RUN, Conflict, MetricFilter, RunLine
+from windlassd.store.deletions import is_pending
 from windlassd.store.schema import UNVERIFIED, experiments, run_history, run_specs, run_tags, runs
 
 _RECORD = (
@@ -25,6 +28,7 @@ _RECORD = (
     .join(run_specs, run_specs.c.run_seq == runs.c.seq)
 )
 _BY_ID = _RECORD.where(runs.c.id == bindparam("run_id"))
+_BY_IDS = _RECORD.where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
 _BY_REQUEST = _RECORD.where(runs.c.request_id == bindparam("request_id"))
 _ACTIVE = _RECORD.where(runs.c.ended.is_(None)).order_by(runs.c.seq)
 _UNVERIFIED = select(runs.c.id).where(UNVERIFIED).order_by(runs.c.seq)
@@ -37,8 +41,8 @@ _HISTORY = (
     .order_by(run_history.c.id)
 )
 _COUNTS = select(
-    experiments.c.name, experiments.c.runs, experiments.c.created, experiments.c.last, experiments.c.tags,
-    experiments.c.archived,
+    experiments.c.name, experiments.c.runs, experiments.c.deleted, experiments.c.created, experiments.c.last,
+    experiments.c.tags, experiments.c.archived,
 )  # fmt: skip
 _NEXT_NUMBER = (
     update(experiments)
@@ -46,10 +50,12 @@ _NEXT_NUMBER = (
     .values(runs=experiments.c.runs + 1, last=bindparam("now"), archived=None)  # a new run brings it back
     .returning(experiments.c.id, experiments.c.runs)
 )
+_LATEST = select(func.max(run_history.c.time)).join(runs, runs.c.seq == run_history.c.run_seq).where(
+    runs.c.id == bindparam("run_id")
+)  # fmt: skip
 _SET = update(runs).where(runs.c.id == bindparam("of"))
 _DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
 
-_LOOK = 1000
 _PLAIN = frozenset({"display_name", "description", "exit_code", "exit_signal", "lost_points", "verified"})
 _AS_JSON = frozenset({"environment", "nodes"})
 
@@ -71,10 +77,34 @@ def get_run(db: Connection, run_id: str, history: bool = False) -> RunRecord:
     return record
 
 
+def find_runs(db: Connection, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+    """The runs of these ids in this order, each once; absent ones are left out."""
+    return tuple(map(_record, _found(db, run_ids)))
+
+
+def find_lines(db: Connection, run_ids: Sequence[str]) -> Sequence[RunLine]:
+    """As ``find_runs``, ready to be sent."""
+    return tuple(map(line_of, _found(db, run_ids)))
+
+
+def _found(db: Connection, run_ids: Sequence[str]) -> Sequence[Any]:
+    found = {row.id: row for row in db.execute(_BY_IDS, {"run_ids": list(run_ids)})}
+    return [found[run_id] for run_id in dict.fromkeys(run_ids) if run_id in found]
+
+
 def run_of_request(db: Connection, request_id: str) -> RunRecord | None:
     """The run that was made for the request, if any."""
     row = db.execute(_BY_REQUEST, {"request_id": request_id}).first()
     return None if row is None else _record(row)
+
+
+def run_ids_like(db: Connection, text: str, limit: int) -> Sequence[str]:
+    """Ids that begin with ``text`` or end with it after a ``_``, the newest first; at most ``limit`` of each kind."""
+    begins = select(runs.c.seq).where(runs.c.id >= text, runs.c.id < text + "\U0010ffff")
+    ends = select(runs.c.seq).where(func.substr(runs.c.id, -len(text) - 1) == "_" + text)  # walks over all ids: no more
+    either = union(*(select(part.limit(limit if text else 0).subquery().c.seq) for part in (begins, ends)))
+    found = select(runs.c.id).where(runs.c.seq.in_(either)).order_by(runs.c.seq.desc())
+    return tuple(db.execute(found.limit(limit)).scalars())
 
 
 def active_runs(db: Connection) -> Sequence[RunRecord]:
@@ -92,29 +122,39 @@ def count_runs(db: Connection) -> Mapping[str, Mapping[str, Any]]:
     rows = db.execute(_COUNTS.order_by(experiments.c.name))
     return {
         row.name: {
-            "runs": row.runs, "created": to_s(row.created), "last": to_s(row.last) if row.runs else None,
+            "runs": row.runs - row.deleted, "created": to_s(row.created), "last": to_s(row.last) if row.runs else None,
             "tags": json.loads(row.tags), "archived": to_s(row.archived),
         }
         for row in rows
     }  # fmt: skip
 
 
-def list_runs(
+def list_runs(db: Connection, **filters: Any) -> Sequence[RunRecord]:
+    """Runs that fit all filters, newest first: at most ``limit``, those older than the run ``before`` only.
+
+    ``statuses`` are alternatives; of ``tags`` each must be there, with the value when it has one; of ``metrics`` each
+    must hold. With ``parent`` only that run's children; else runs that are nobody's, unless ``include_children``.
+    """
+    return tuple(map(_record, _listed(db, **filters)))
+
+
+def list_lines(db: Connection, **filters: Any) -> Sequence[RunLine]:
+    """As ``list_runs``, ready to be sent."""
+    return tuple(map(line_of, _listed(db, **filters)))
+
+
+def _listed(
     db: Connection,
     *,
     experiment: str | None = None,
     statuses: Sequence[RunStatus] = (),
     tags: Sequence[tuple[str, str | None]] = (),
+    metrics: Sequence[MetricFilter] = (),
     limit: int = 100,
     before: str | None = None,
     parent: str | None = None,
     include_children: bool = False,
-) -> Sequence[RunRecord]:
-    """Runs that fit all filters, newest first: at most ``limit``, those older than the run ``before`` only.
-
-    ``statuses`` are alternatives; of ``tags`` each must be there, with the value when it has one. With ``parent`` only
-    that run's children; else runs that are nobody's, unless ``include_children``.
-    """
+) -> Iterable[Any]:
     where: list[ColumnElement[bool]] = []
     if parent is not None:
         where.append(runs.c.parent_id == parent)
@@ -125,11 +165,11 @@ def list_runs(
         if number is None:
             return ()
         where.append(runs.c.experiment_id == number)
-    if before is not None:
-        where.append(runs.c.seq < run_seq(db, before))
-    chosen = _chosen(where, tuple(dict.fromkeys(str(s) for s in statuses)), _rarest_first(db, tags), max(limit, 0))
-    rows = db.execute(_RECORD.where(runs.c.seq.in_(chosen)).order_by(runs.c.seq.desc()))
-    return tuple(map(_record, rows))
+    older = None if before is None else run_seq(db, before)
+    named = tuple(dict.fromkeys(map(str, statuses)))
+    wanted = Wanted(where, older, named, rarest_first(db, tags), metrics)
+    chosen = chosen_runs(wanted, max(limit, 0))
+    return db.execute(_RECORD.where(runs.c.seq.in_(chosen)).order_by(runs.c.seq.desc()))
 
 
 def run_seq(db: Connection, run_id: str) -> int:
@@ -142,6 +182,8 @@ def run_seq(db: Connection, run_id: str) -> int:
 
 def create_run(db: Connection, run_id: str, spec: RunSpec, *, now: float, request_id: str | None = None) -> RunRecord:
     """Add a run in status NotStarted, and its experiment when it is the first; raises Conflict when it exists."""
+    if is_pending(db, RUN, run_id):
+        raise Conflict(f"The run {run_id!r} was deleted a moment ago and is being cleared away. Choose another id.")
     time = to_us(now)
     experiment_id, number = _next_number(db, spec.experiment, time)
     row = {
@@ -172,7 +214,7 @@ def next_child_id(db: Connection, parent_id: str) -> str:
     """The id that the next child of a run gets: ``<parent>_<n>``, counting from 0; raises when there is no parent."""
     run_seq(db, parent_id)
     number: int = db.execute(_CHILDREN, {"parent": parent_id}).scalar() or 0
-    while db.execute(_SEQ, {"run_id": f"{parent_id}_{number}"}).first() is not None:  # an id the user chose
+    while _is_taken(db, f"{parent_id}_{number}"):  # an id the user chose, or that of a deleted run
         number += 1
     return f"{parent_id}_{number}"
 
@@ -180,14 +222,17 @@ def next_child_id(db: Connection, parent_id: str) -> str:
 def transition(
     db: Connection, run_id: str, status: RunStatus, *, now: float, reason: Reason | None = None
 ) -> RunRecord:
-    """Move a run to ``status``; the same status again only changes the reason. Raises Conflict when not allowed."""
+    """Move a run to ``status``; the same status again only changes the reason. Raises Conflict when not allowed.
+
+    A ``now`` from before the run's last change (a clock was set back) counts as the time of that change.
+    """
     record = get_run(db, run_id)
+    time = max(to_us(now), db.execute(_LATEST, {"run_id": run_id}).scalar() or 0)
     if record.status is status:
-        return _change_reason(db, record, reason, to_us(now))
+        return _change_reason(db, record, reason, time)
     if not may_follow(record.status, status):
         then = ", ".join(sorted(map(str, ALLOWED[record.status]))) or "nothing: it is final"
         raise Conflict(f"Run {run_id!r} is {record.status} and cannot become {status}. Allowed next: {then}.")
-    time = to_us(now)
     columns: dict[str, Any] = {"status": str(status), **_reason_columns(reason)}
     if status is RunStatus.RUNNING and record.started is None:
         columns["started"] = time
@@ -234,17 +279,23 @@ def add_properties(db: Connection, run_id: str, properties: Mapping[str, str]) -
     db.execute(_SET, {"of": run_id, "properties": to_json(held)})
 
 
+def _is_taken(db: Connection, run_id: str) -> bool:
+    return db.execute(_SEQ, {"run_id": run_id}).first() is not None or is_pending(db, RUN, run_id)
+
+
 def _absent(run_id: str) -> UserErrorException:
     return UserErrorException(f"No run {run_id!r} in this workspace. `windlass ps --all` lists the runs there are.")
 
 
 def _record(row: Any) -> RunRecord:
+    columns = f"[{row.spec},{row.tags},{row.properties},{row.environment},{row.nodes}]"  # one call instead of five
+    spec, tags, properties, environment, nodes = json.loads(columns)
     return RunRecord(
         id=row.id,
         experiment=row.experiment,
         number=row.number,
         status=RunStatus(row.status),
-        spec=RunSpec.from_wire(json.loads(row.spec)),
+        spec=RunSpec.from_wire(spec),
         created=row.created / 1_000_000,
         reason=_reason(row),
         started=to_s(row.started),
@@ -252,10 +303,10 @@ def _record(row: Any) -> RunRecord:
         parent_id=row.parent_id,
         display_name=row.display_name,
         description=row.description,
-        tags=json.loads(row.tags),
-        properties=json.loads(row.properties),
-        environment=json.loads(row.environment),
-        nodes=tuple(json.loads(row.nodes)),
+        tags=tags,
+        properties=properties,
+        environment=environment,
+        nodes=tuple(nodes),
         exit_code=row.exit_code,
         exit_signal=row.exit_signal,
         lost_points=row.lost_points,
@@ -311,56 +362,3 @@ def _next_number(db: Connection, experiment: str, time: int) -> tuple[int, int]:
 def _add_tags(db: Connection, seq: int, tags: Mapping[str, str]) -> None:
     if rows := [{"run_seq": seq, "key": clean(key), "value": clean(str(value))} for key, value in tags.items()]:
         db.execute(insert(run_tags), rows)
-
-
-def _chosen(
-    where: Sequence[ColumnElement[bool]],
-    statuses: Sequence[str],
-    tags: Sequence[tuple[str, str | None]],
-    limit: int,
-) -> Select[Any]:
-    """The ``seq`` of the runs to show. Each shape walks down one index and stops at ``limit``."""
-    newest = runs.c.seq.desc()
-    if tags:
-        return _tagged(where, statuses, tags, limit)
-    if len(statuses) > 1:  # the newest of each status, then the newest of those
-        each = [
-            select(select(runs.c.seq).where(*where, runs.c.status == s).order_by(newest).limit(limit).subquery().c.seq)
-            for s in statuses
-        ]
-        union = union_all(*each).subquery()
-        return select(union.c.seq).order_by(union.c.seq.desc()).limit(limit)
-    where = [*where, *(runs.c.status == s for s in statuses)]
-    return select(runs.c.seq).where(*where).order_by(newest).limit(limit)
-
-
-def _tagged(
-    where: Sequence[ColumnElement[bool]],
-    statuses: Sequence[str],
-    tags: Sequence[tuple[str, str | None]],
-    limit: int,
-) -> Select[Any]:
-    """Walks down the index of the first tag."""
-    first, *others = tags
-    walk = select(run_tags.c.run_seq.label("seq")).join(runs, runs.c.seq == run_tags.c.run_seq)
-    walk = walk.where(*_tag_fits(run_tags, *first), *where)
-    if statuses:
-        walk = walk.where(runs.c.status.in_(statuses))
-    for key, value in others:
-        other = run_tags.alias()
-        walk = walk.where(exists().where(other.c.run_seq == runs.c.seq, *_tag_fits(other, key, value)))
-    return walk.order_by(run_tags.c.run_seq.desc()).limit(limit)
-
-
-def _rarest_first(db: Connection, tags: Sequence[tuple[str, str | None]]) -> Sequence[tuple[str, str | None]]:
-    """``tags`` with the one that the fewest runs have first, as far as a short look tells."""
-    if len(tags) < 2:
-        return tags
-    looks = [select(run_tags.c.run_seq).where(*_tag_fits(run_tags, *tag)).limit(_LOOK).subquery() for tag in tags]
-    counts = [db.execute(select(func.count()).select_from(look)).scalar() or 0 for look in looks]
-    return [tag for _, tag in sorted(zip(counts, tags, strict=True), key=lambda pair: pair[0])]
-
-
-def _tag_fits(table: FromClause, key: str, value: str | None) -> list[ColumnElement[bool]]:
-    fits = [table.c.key == clean(key)]
-    return fits if value is None else [*fits, table.c.value == clean(value)]

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The Alembic revision that these tables are; a test holds it equal to the head of ``migrations/``."""
 
 # Conditions of partial indexes. A query must use the same text, or SQLite does not see that the index serves it.
@@ -63,6 +63,7 @@ experiments = Table(
     Column("runs", Integer, nullable=False),  # how many there ever were: the next run's number less one
     Column("tags", Text, nullable=False, server_default="{}"),  # JSON
     Column("archived", BigInteger),  # when; NULL while active
+    Column("deleted", Integer, nullable=False, server_default="0"),  # of those runs, how many are gone
 )
 
 runs = Table(
@@ -163,6 +164,7 @@ series = Table(
     Column("maximum", Float(53)),
     UniqueConstraint("run_seq", "name"),
 )
+Index("ix_series_name_run_seq", series.c.name, series.c.run_seq)
 
 spool_series = Table(
     "spool_series",
@@ -171,6 +173,8 @@ spool_series = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),  # the spool file's own number of the series
     Column("series_id", _Id, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
 )
+
+Index("ix_spool_series_series_id", spool_series.c.series_id)  # likewise the end of a series
 
 chunks = Table(
     "chunks",
@@ -187,6 +191,20 @@ chunks = Table(
 )
 Index("ix_chunks_series_id_spool_id", chunks.c.series_id, chunks.c.spool_id)
 Index("ix_chunks_open", chunks.c.spool_id, sqlite_where=OPEN, postgresql_where=OPEN)
+
+Index("ix_chunks_spool_id", chunks.c.spool_id)  # else the end of a spool would read all chunks there are
+
+# The points of a sealed chunk that a chart needs, packed like the chunk's own; none for kind JSON.
+outlines = Table(
+    "outlines",
+    metadata,
+    Column("chunk_id", _Id, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("length", Integer, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("times", LargeBinary, nullable=False),
+    Column("steps", LargeBinary),
+    Column("points", LargeBinary, nullable=False),
+)
 
 snapshots = Table(
     "snapshots",
@@ -285,4 +303,15 @@ datasets = Table(
     Column("created", BigInteger, nullable=False),
     Column("modified", BigInteger, nullable=False),
     UniqueConstraint("name", "version"),
+)
+
+# What a record was deleted from and still lies on disk: written with the deletion, removed once it is freed.
+deletions = Table(
+    "deletions",
+    metadata,
+    _id(),
+    Column("kind", Text, nullable=False),  # of base.py: RUN, SNAPSHOT or BLOBS
+    Column("what", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Index("ix_deletions_kind_what", "kind", "what"),
 )

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -15,21 +15,28 @@ from windlass.specs.cluster import ClusterSpec
 from windlass.specs.run import Reason, RunRecord, RunSpec
 from windlass.specs.spool import Frame
 from windlass.specs.status import RunStatus
-from windlassd.store import _ingest, datasets, models, registered, runs, series
+from windlassd.store import _ingest, datasets, deletions, models, registered, runs, series
+from windlassd.store._before import keep_copy
 from windlassd.store._migrate import bring_up_to_date
+from windlassd.store._space import copy_database, driver_of, give_back, space_of
 from windlassd.store._sqlite import reader_engine, writer_engine
 from windlassd.store._writer_thread import WriterThread
 from windlassd.store.base import (
     DatasetRecord,
     DatastoreRecord,
+    Deletion,
     EnvironmentRecord,
+    MetricFilter,
     ModelRecord,
     Reader,
+    RunLine,
+    RunStub,
     Series,
     SeriesSummary,
+    StoreSpace,
     Writer,
 )
-from windlassd.store.filesystem import refuse_network
+from windlassd.store.filesystem import make_durable_folder, refuse_network
 
 T = TypeVar("T")
 
@@ -42,11 +49,13 @@ class SqlStore:
     def __init__(self, writer: Engine, readers: Engine, path: str) -> None:
         connection = writer.connect()
         try:
+            keep_copy(connection, path)
             with connection.begin():
                 bring_up_to_date(connection, path)
         except BaseException:
             connection.close()
             raise
+        self._path = path
         self._readers = readers
         self._writer = WriterThread(connection)
 
@@ -59,8 +68,9 @@ class SqlStore:
             StoreError: The file is damaged, from a newer version, or locked; StoreFull when the disk is full.
         """
         refuse_network(workspace_dir)
-        os.makedirs(workspace_dir, mode=0o700, exist_ok=True)
         path = os.path.join(os.path.abspath(workspace_dir), FILE)
+        if not os.path.exists(path):
+            make_durable_folder(workspace_dir)
         return cls(writer_engine(path), reader_engine(path), path)
 
     def write(self, work: Callable[[Writer], T]) -> Future[T]:
@@ -71,6 +81,31 @@ class SqlStore:
         """Run ``work`` here and return what it returns; all its questions see one moment of the store."""
         with self._readers.connect() as connection:
             return work(SqlReader(connection))
+
+    def audit(self, work: Callable[[Connection], T]) -> T:
+        """As ``read``, with the bare connection: for the doctor, whose questions stand in ``audit.py``."""
+        with self._readers.connect() as connection:
+            return work(connection)
+
+    def mend(self, work: Callable[[Connection], T]) -> Future[T]:
+        """As ``write``, with the bare connection: for the doctor's repairs."""
+        return self._writer.submit(work)
+
+    def copy(self, folder: str) -> SqlStore:
+        """This store at one moment, opened in ``folder``. Takes a while; neither reads nor writes wait for it."""
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with self._readers.connect() as connection:
+            copy_database(driver_of(connection), os.path.join(folder, FILE))
+        return self.open(folder)
+
+    def space(self) -> StoreSpace:
+        """What the database takes on disk, its log of writes included."""
+        with self._readers.connect() as connection:
+            return space_of(driver_of(connection), self._path)
+
+    def shrink(self) -> Future[bool]:
+        """Give a little of the free room back to the disk; True while more is left."""
+        return self._writer.submit_alone(lambda connection: give_back(driver_of(connection), self._path))
 
     def close(self) -> None:
         """Finish the writes that were asked for, then let go of the file; may be called again."""
@@ -96,15 +131,28 @@ class SqlReader:
         experiment: str | None = None,
         statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (),
+        metrics: Sequence[MetricFilter] = (),
         limit: int = 100,
         before: str | None = None,
         parent: str | None = None,
         include_children: bool = False,
     ) -> Sequence[RunRecord]:
         return runs.list_runs(
-            self._db, experiment=experiment, statuses=statuses, tags=tags, limit=limit, before=before, parent=parent,
-            include_children=include_children,
+            self._db, experiment=experiment, statuses=statuses, tags=tags, metrics=metrics, limit=limit, before=before,
+            parent=parent, include_children=include_children,
         )  # fmt: skip
+
+    def list_lines(self, **filters: Any) -> Sequence[RunLine]:
+        return runs.list_lines(self._db, **filters)
+
+    def find_lines(self, run_ids: Sequence[str]) -> Sequence[RunLine]:
+        return runs.find_lines(self._db, run_ids)
+
+    def find_runs(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+        return runs.find_runs(self._db, run_ids)
+
+    def run_ids_like(self, text: str, limit: int = 20) -> Sequence[str]:
+        return runs.run_ids_like(self._db, text, limit)
 
     def active_runs(self) -> Sequence[RunRecord]:
         return runs.active_runs(self._db)
@@ -121,14 +169,38 @@ class SqlReader:
     def series_of(self, run_id: str) -> Sequence[SeriesSummary]:
         return series.series_of(self._db, run_id)
 
+    def series_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Sequence[SeriesSummary]]:
+        return series.series_of_runs(self._db, run_ids)
+
     def series(self, run_id: str, name: str | None = None, points: int | None = None) -> Sequence[Series]:
         return series.read_series(self._db, run_id, name, points)
 
     def acked(self, run_id: str, spool: str) -> int:
         return series.acked(self._db, run_id, spool)
 
+    def run_stubs(self) -> Sequence[RunStub]:
+        return deletions.run_stubs(self._db)
+
+    def deletions(self) -> Sequence[Deletion]:
+        return deletions.pending(self._db)
+
+    def held_blobs(self) -> Mapping[str, int]:
+        return deletions.held_blobs(self._db)
+
+    def snapshots_of(self, run_ids: Iterable[str]) -> Mapping[str, str]:
+        return deletions.snapshots_of(self._db, run_ids)
+
+    def metric_bytes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
+        return deletions.metric_bytes(self._db, run_ids)
+
+    def unused_snapshots(self, snapshot_ids: Set[str]) -> tuple[set[str], int]:
+        return deletions.unused_snapshots(self._db, snapshot_ids)
+
     def files_of(self, run_id: str) -> Sequence[Mapping[str, Any]]:
         return models.files_of(self._db, run_id)
+
+    def find_file(self, run_id: str, path: str) -> Mapping[str, Any] | None:
+        return models.find_file(self._db, run_id, path)
 
     def find_snapshot(self, snapshot_id: str) -> Sequence[Mapping[str, Any]] | None:
         return models.find_snapshot(self._db, snapshot_id)
@@ -241,8 +313,8 @@ class SqlWriter(SqlReader):
     def update_model(self, name: str, version: int, **changes: Any) -> ModelRecord:
         return models.update_model(self._db, name, version, **changes)
 
-    def delete_model(self, name: str, version: int) -> ModelRecord | None:
-        return models.delete_model(self._db, name, version)
+    def delete_model(self, name: str, version: int, now: float = 0.0) -> ModelRecord | None:
+        return models.delete_model(self._db, name, version, now)
 
     def add_environment(
         self, name: str, definition: Mapping[str, Any], now: float, version: str | None = None
@@ -255,5 +327,14 @@ class SqlWriter(SqlReader):
     def update_experiment(self, name: str, now: float, **changes: Any) -> Mapping[str, Any]:
         return registered.update_experiment(self._db, name, now, **changes)
 
-    def delete_experiment(self, name: str) -> Sequence[str]:
-        return registered.delete_experiment(self._db, name)
+    def delete_experiment(self, name: str, now: float = 0.0) -> Sequence[str]:
+        return registered.delete_experiment(self._db, name, now)
+
+    def delete_runs(self, run_ids: Iterable[str], now: float) -> Sequence[str]:
+        return deletions.delete_runs(self._db, run_ids, now)
+
+    def drop_snapshot(self, snapshot_id: str, newest: int, now: float) -> bool:
+        return deletions.drop_snapshot(self._db, snapshot_id, newest, now)
+
+    def forget_deletions(self, numbers: Iterable[int]) -> None:
+        deletions.forget(self._db, numbers)

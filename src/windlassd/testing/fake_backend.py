@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from windlass.specs._codec import to_wire
 from windlass.specs.run import Reason, RunRecord
 from windlass.specs.status import RunStatus, may_follow
 from windlassd.server.backend import LocatedFile
-from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, SeriesSummary
 
 Point = tuple[float, int | None, Any]
 
@@ -120,6 +121,7 @@ class FakeBackend:
         experiment: str | None = None,
         statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (),
+        metrics: Sequence[MetricFilter] = (),
         limit: int = 100,
         before: str | None = None,
         parent: str | None = None,
@@ -133,11 +135,21 @@ class FakeBackend:
             and (run.parent_id == parent or (include_children and parent is None))
             and (not statuses or run.status in statuses)
             and all(key in run.tags and value in (None, run.tags[key]) for key, value in tags)
+            and all(self._fits(run.id, metric) for metric in metrics)
         ]
         if before is not None:
             mark = self.get_run(before)
             found = [run for run in found if (run.created, run.id) < (mark.created, mark.id)]
         return found[:limit], len(found) > limit
+
+    def _fits(self, run_id: str, metric: MetricFilter) -> bool:
+        """Whether a metric of numbers came to what is asked for."""
+        values = [value for _, _, value in self._points[run_id].get(metric.name, ())]
+        if not values:
+            return False
+        value = {"last": values[-1], "min": min(values), "max": max(values)}[metric.statistic]
+        compare = {"<": lt, "<=": le, ">": gt, ">=": ge, "=": eq, "!=": ne}[metric.comparison]
+        return bool(compare(value, metric.value))
 
     def get_run(self, run_id: str) -> RunRecord:
         """One run with its history."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -89,7 +90,8 @@ class Workspace:
                             seen += str(event.data["text"])
                             if text in seen:
                                 return seen
-                    raise AssertionError(f"{text!r} is not in the log of {run_id}: {seen!r}")
+                        if event.name == "end":  # else the server was killed or is ending
+                            raise AssertionError(f"{text!r} is not in the log of {run_id}: {seen!r}")
                 except ServiceUnavailable:
                     continue
 
@@ -124,6 +126,16 @@ class Workspace:
     def stop(self) -> None:
         """Stop the server and its agent, canceling what runs."""
         self.client.post("/v1/server/stop", {"force": True})
+
+    def wait_until_gone(self) -> None:
+        """Return when no server and no agent holds the workspace."""
+        agents = os.path.join(self.dir, "agents")
+        names = os.listdir(agents) if os.path.isdir(agents) else ()
+        locks = [os.path.join(agents, name, "agent.lock") for name in names]
+        with _Alarm(WAIT_S, f"server or agent of {self.dir} did not end"):
+            for path in (os.path.join(self.dir, "server", "server.lock"), *locks):
+                with open(path, "a") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
 
     def children_of(self, pid: int) -> list[int]:
         """Direct children of a process."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,12 +16,13 @@ from typing import Any, TypeVar
 import pytest
 
 from windlass.errors import UserErrorException
+from windlass.specs._codec import to_wire
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.run import Reason, RunRecord, RunSpec
 from windlass.specs.spool import FLOAT, INT, JSON, LOST, SERIES, Frame
 from windlass.specs.status import RunStatus
-from windlassd.store.base import Conflict, ModelRecord, Series, SeriesSummary, Store, StoreError, Writer
+from windlassd.store.base import Conflict, MetricFilter, ModelRecord, Series, SeriesSummary, Store, StoreError, Writer
 
 T = TypeVar("T")
 NAN = float("nan")
@@ -233,6 +235,14 @@ class RunConformance(_Fixtures):
         assert history[2]["reason"] == {"code": "waits", "message": "Waits for a node."}
         assert history[3]["reason"] is None
 
+    def test_the_history_never_goes_back_in_time(self, store: Store) -> None:
+        create(store, "r", now=100.0)
+        for status, now in ((RunStatus.RUNNING, 40.0), (RunStatus.FINALIZING, 160.0), (RunStatus.COMPLETED, 70.0)):
+            store.write(lambda w, s=status, n=now: w.transition("r", s, now=n)).result(60)  # type: ignore[misc]
+        run = store.read(lambda r: r.get_run("r", history=True))
+        assert [entry["time"] for entry in run.history] == [100.0, 100.0, 160.0, 160.0]
+        assert (run.created, run.started, run.ended) == (100.0, 100.0, 160.0)
+
     def test_a_transition_that_is_not_allowed_says_what_is(self, store: Store) -> None:
         create(store, "r")
         move(store, "r", RunStatus.RUNNING, RunStatus.FINALIZING)
@@ -312,6 +322,78 @@ class RunConformance(_Fixtures):
         assert listed(tags=[("n", "0"), ("n", "1")]) == ""
         assert listed(tags=[("n", None)], statuses=[RunStatus.FAILED, RunStatus.RUNNING], limit=1) == "3"
         assert [run.id for run in store.read(lambda r: r.active_runs())][:4] == ["r0", "r1", "r2", "r4"]
+
+    def test_lists_filter_by_what_metrics_came_to(self, store: Store) -> None:
+        values: list[list[Any]] = [[3.0, 1.0, 2.0], [9], [NAN], [math.inf], ["text"], [-1.0, NAN], [2]]
+        for n, points in enumerate(values):
+            create(store, f"r{n}", experiment="ab"[n % 2], tags={"n": str(n)} if n < 3 else {"n": "x"})
+            append(store, 0, 1, [*named("m"), *(point(0, t, v) for t, v in enumerate(points))], run_id=f"r{n}")
+        append(store, 0, 1, [*named("other"), point(0, 0, 7)], run_id="r6", spool="b")
+        create(store, "child", parent_id="r0")
+        append(store, 0, 1, [*named("m"), point(0, 0, 0.0)], run_id="child")
+        move(store, "r6", RunStatus.RUNNING)
+
+        def listed(*metrics: tuple[str, str, str, float], **filters: Any) -> str:
+            wanted = [MetricFilter(*metric) for metric in metrics]
+            return " ".join(run.id[1:] for run in store.read(lambda r: r.list_runs(metrics=wanted, **filters)))
+
+        assert listed(("m", "last", ">=", 2.0)) == "6 3 1 0"
+        assert listed(("m", "last", "<", 3)) == "6 0" and listed(("m", "last", "<", math.inf)) == "6 1 0"
+        assert listed(("m", "last", "=", 2)) == "6 0" and listed(("m", "last", "!=", 2)) == "3 1"
+        assert listed(("m", "min", "<=", 1)) == "5 0" and listed(("m", "max", ">", 2.5)) == "3 1 0"
+        assert listed(("m", "last", "=", math.inf)) == "3" and listed(("none", "last", ">", 0)) == ""
+        assert listed(("m", "last", ">", 0), ("other", "max", "=", 7)) == "6"
+        assert listed(("m", "last", ">", 0), limit=2) == "6 3"
+        assert listed(("m", "last", ">", 0), before="r3") == "1 0" and listed(("m", "last", ">", 0), limit=0) == ""
+        assert listed(("m", "last", ">", 0), experiment="b") == "3 1"
+        assert listed(("m", "last", ">", 0), statuses=[RunStatus.RUNNING, RunStatus.FAILED]) == "6"
+        assert listed(("m", "last", ">", 0), tags=[("n", "x")]) == "6 3"
+        assert listed(("m", "last", ">", 0), tags=[("n", None)], before="r3") == "1 0"
+        assert (
+            listed(("m", "last", "=", 0), include_children=True) == listed(("m", "max", "=", 0), parent="r0") == "hild"
+        )
+
+    def test_ids_are_found_by_their_beginning_or_last_part(self, store: Store) -> None:
+        for run_id in ("exp_1_aa", "exp_1_ab", "exp_2_aa", "exq_aa_1", "100%_x"):
+            create(store, run_id)
+
+        def like(text: str, **more: int) -> Sequence[str]:
+            return store.read(lambda r: r.run_ids_like(text, **more))
+
+        assert like("exp_1") == ("exp_1_ab", "exp_1_aa") and like("aa") == ("exp_2_aa", "exp_1_aa")
+        assert len(like("exp_", limit=2)) == 2
+        assert like("") == like("%") == like("_x") == like("b") == () and like("100%_x") == ("100%_x",)
+
+    def test_lists_that_are_sent_say_what_records_say(self, store: Store) -> None:
+        create(store, "r0", tags={"a": 'quo"te', "ü": "\u2028"}, display_name="n\\ame", properties={"p": "\n"})
+        move(store, "r0", RunStatus.RUNNING, RunStatus.FAILED, reason=Reason("c", 'because "ü"'), now=1e9 + 1 / 3)
+        store.write(lambda w: w.update_run("r0", exit_signal="SIGKILL", environment={"seconds": 0.1}, lost_points=3))
+        store.write(lambda w: w.update_run("r0", exit_code=-9, verified=True, description="d\U0001f600")).result()
+        create(store, "r1", parent_id="r0", arguments=("--x", "1"))
+        store.write(lambda w: w.update_run("r1", nodes=["local-0"])).result()
+        whole: dict[str, Any] = {"include_children": True, "limit": 5}
+        lines = store.read(lambda r: r.list_lines(**whole))
+        assert [json.loads(line.text) for line in lines] == [
+            to_wire(run) for run in store.read(lambda r: r.list_runs(**whole))
+        ]
+        assert [(line.id, line.status, line.placed) for line in lines] == [
+            ("r1", "NotStarted", True),
+            ("r0", "Failed", False),
+        ]
+        assert store.read(lambda r: r.list_lines(tags=[("a", None)], before="r1")) == lines[1:]
+        assert store.read(lambda r: r.find_lines(["r0", "nope", "r1"])) == lines[::-1]
+
+    def test_some_runs_are_found_at_once_with_their_summaries(self, store: Store) -> None:
+        for n in range(3):
+            create(store, f"r{n}", tags={"n": str(n)})
+        append(store, 0, 1, [*named("a", "b"), point(0, 1, 1.5), point(1, 2, 2)], run_id="r0")
+        append(store, 0, 1, [*named("a", "unused"), point(0, 1, 0.5)], run_id="r2")
+        asked = ["r2", "nope", "r1", "r0", "r2"]
+        assert [run.id for run in store.read(lambda r: r.find_runs(asked))] == ["r2", "r1", "r0"]
+        assert store.read(lambda r: r.find_runs(["r1"])) == (store.read(lambda r: r.get_run("r1")),)
+        assert store.read(lambda r: r.find_runs([])) == () and store.read(lambda r: r.series_of_runs([])) == {}
+        found = store.read(lambda r: r.series_of_runs(asked))
+        assert found == {run_id: store.read(lambda r, i=run_id: r.series_of(i)) for run_id in ("r0", "r2")}  # type: ignore[misc]
 
     def test_children_are_listed_apart(self, store: Store) -> None:
         create(store, "top")
@@ -471,6 +553,29 @@ class SeriesConformance(_Fixtures):
         assert all(repr(values[step or 0]) == repr(value) for step, value in zip(thin.steps, thin.values, strict=True))
         assert len(one_series(store, "text", points=10).values) == 1_000
 
+    def test_a_chart_of_a_long_series_hides_nothing_either(self, store: Store) -> None:
+        create(store, "r")
+        append(store, 0, 1, named("loss", "whole"))
+        append(store, 0, 1, named("loss"), spool="b")
+        count, spikes = 30_000, {1: 9.0, 4_095: -9.0, 9_999: NAN, 17_000: math.inf, 29_998: -math.inf}
+        for place in range(0, count, 600):
+            part = range(place, place + 600)
+            append(store, place + 1, place + 601, [point(0, n, spikes.get(n, n / count), n) for n in part])
+        other = [point(0, n, 0.5 if n != 7_777 else 7.0, n) for n in range(10_000)]
+        append(store, 1, 2, other, spool="b")  # one batch that is a chunk by itself
+        append(store, 2, 3, [point(0, 20_000, 5, 20_000)], spool="b")
+        append(store, count + 1, count + 2, [point(1, n, n) for n in range(200)])
+        for points in (10, 100, 200):
+            thin = one_series(store, points=points)
+            assert thin.count == 40_001
+            assert len(thin.values) == len(thin.times) == len(thin.steps) <= points
+            assert {math.inf, -math.inf} <= set(thin.values) and sum(map(math.isnan, thin.values)) == 1
+            assert points == 10 or {9.0, -9.0, 7.0, 5.0} <= set(thin.values)
+            assert list(thin.times) == sorted(thin.times)
+            assert (thin.times[0], thin.times[-1]) == (0, (count - 1) / 1e6)
+        assert len(one_series(store, "whole", points=200).values) == 200
+        assert len(one_series(store).values) == 40_001, "all of them are still there"
+
     def test_series_are_told_apart(self, store: Store) -> None:
         create(store, "r")
         create(store, "s")
@@ -494,6 +599,8 @@ class RecordConformance(_Fixtures):
             {"path": "a", "size": 2, "sha256": "x"},
             {"path": "b", "size": 3, "sha256": "y"},
         )
+        assert store.read(lambda r: r.find_file("r", "b")) == {"path": "b", "size": 3, "sha256": "y"}
+        assert store.read(lambda r: (r.find_file("r", "c"), r.find_file("x", "b"))) == (None, None)
 
     def test_a_snapshot_is_kept_once(self, store: Store) -> None:
         files = [{"path": "a.py", "sha256": "0" * 64, "size": 3, "mode": 0o644}]

@@ -25,8 +25,8 @@ SOURCE = Path(__file__).with_name("cut.c")
 
 CREATE, TRUNCATE, WRITE, SYNC, RENAME, UNLINK, LINK, SYMLINK, MKDIR, RMDIR, CHMOD, SEND, OPEN, MARK = range(1, 15)
 NAMES = (
-    "?", "create", "truncate", "write", "sync", "rename", "unlink", "link", "symlink", "mkdir", "rmdir", "chmod", "send",
-    "open", "mark",
+    "?", "create", "truncate", "write", "sync", "rename", "unlink", "link", "symlink", "mkdir", "rmdir", "chmod",
+    "send", "open", "mark",
 )  # fmt: skip
 WHOLE_DISK = 2
 """The ``offset`` of a SYNC that is a syncfs; fsync's is 0, fdatasync's 1."""

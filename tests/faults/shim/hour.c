@@ -125,7 +125,7 @@ time_t time(time_t *out) {
 /* -- waits -------------------------------------------------------------------------------------------------------- */
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *asked, struct timespec *left) {
-    if (!control || !is_shown(clock)) return (int)-syscall(SYS_clock_nanosleep, (long)clock, flags, asked, left) ? errno : 0;
+    if (!control || !is_shown(clock)) return syscall(SYS_clock_nanosleep, (long)clock, (long)flags, asked, left) < 0 ? errno : 0;
     int64_t wait = flags & TIMER_ABSTIME ? ns(asked) - shown(clock, real_ns(clock)) : ns(asked);
     if (wait <= 0) return 0;
     struct timespec real = spec(shorter(wait));

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -128,9 +127,66 @@ def test_a_body_that_fits_its_crc_and_nothing_else(body: bytes) -> None:
         list(decode(spool.seal(body)))
 
 
-def test_an_absurd_length_is_damage_and_ends_what_is_whole() -> None:
-    good: Any = spool.lost_frame(1)
-    data = good + spool.HEADER.pack(spool.MAX_BODY_BYTES + 1, 0) + b"x" * 20
-    assert whole_frames(data) == len(good)
+GOOD = spool.lost_frame(1)
+POINTS = [spool.json_frame(1, i, NO_STEP, i) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        spool.HEADER.pack(spool.MAX_BODY_BYTES + 1, 0) + b"x" * 20,
+        spool.HEADER.pack(200, 0) + b"x" * 20,
+        bytes(4096),
+        b"\xff" * 7,
+    ],
+    ids=["absurd length", "too long", "zeros", "short"],
+)
+def test_reading_goes_on_behind_junk(junk: bytes) -> None:
+    """Junk says nothing true of its length: what comes after it is found by its checksum."""
+    data = GOOD + junk + b"".join(POINTS)
+    assert whole_frames(data, last=True) == len(data)
+    found, damage = spool.sound_frames(data)
+    assert [f.value for f in found if f.kind == JSON] == [0, 1, 2, 3, 4] and len(damage) == 1
+    lost = sum(f.value for f in found if f.kind == LOST) - 1
+    assert lost == max(1, len(junk) // 37), "as many points as would fit there"
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 20])
+def test_an_unfinished_frame_is_waited_for_until_nobody_writes(size: int) -> None:
+    data = GOOD + POINTS[0][:size]
+    assert whole_frames(data) == len(GOOD)
+    assert whole_frames(data, last=True) == len(data)
+    assert [f.value for f in spool.sound_frames(data)[0]] == [1, 1]
+
+
+@given(frames.filter(bool), st.binary(max_size=60), st.data())
+@quick
+def test_no_junk_costs_more_than_its_place(given_frames: list[Frame], junk: bytes, data: st.DataObject) -> None:
+    which = data.draw(st.integers(0, len(given_frames)))
+    pieces = [sealed(f) for f in given_frames]
+    whole = b"".join([*pieces[:which], junk, *pieces[which:]])
+    found = [f for f in spool.sound_frames(whole)[0] if f in given_frames]
+    assert found[:which] == given_frames[:which]
+    assert [f for f in found if f.kind != LOST][-1:] == [f for f in given_frames if f.kind != LOST][-1:]
+
+
+def test_junk_that_wants_to_be_searched_for_ever_is_given_up() -> None:
+    header = spool.HEADER.pack(500_000, 0)
+    made = (header + bytes([JSON]) + b"x" * 3) * 100_000
+    assert spool.past_damage(made, 0) == 500_008
+
+
+def test_an_absurd_length_is_damage() -> None:
     with pytest.raises(TornFrame, match="claims"):
-        list(decode(data))
+        list(decode(GOOD + spool.HEADER.pack(spool.MAX_BODY_BYTES + 1, 0) + b"x" * 20))
+
+
+@pytest.mark.parametrize(("kind", "lost"), [(spool.NOTES, 0), (255, 0), (LOST + 1, 1), (spool.NOTES - 1, 1)])
+def test_what_a_later_version_adds_is_skipped_or_counted(kind: int, lost: int) -> None:
+    """A note holds no point; what may be a point is told as one that is missing. Neither hides what comes after it."""
+    later = spool.seal(bytes([kind]) + b'{"version": 2}')
+    for data in (later + POINTS[0], POINTS[0] + later):
+        assert whole_frames(data) == len(data)
+        found, damage = spool.sound_frames(data)
+        assert [f.value for f in found if f.kind == JSON] == [0]
+        assert sum(f.value for f in found if f.kind == LOST) == lost == len(damage)

@@ -15,7 +15,7 @@ import pytest
 from windlass import settings
 from windlass._transport import autostart, places
 from windlass._transport.client import Client
-from windlass.errors import ServiceUnavailable, UserErrorException
+from windlass.errors import ServiceUnavailable
 
 
 @pytest.fixture
@@ -80,9 +80,13 @@ def test_a_server_that_dies_at_once_shows_its_log_and_only_its_own(workspace: st
 
 def test_what_the_server_says_to_the_user_is_what_the_user_sees(workspace: str, script: Path) -> None:
     script.write_text("#!/bin/sh\necho 'INFO starting'; echo 'windlassd: The folder is full. Free space.'; exit 1\n")
-    with pytest.raises(UserErrorException) as caught:
+    with pytest.raises(ServiceUnavailable) as caught:
         autostart.ensure_server(workspace)
-    assert str(caught.value) == "The folder is full. Free space."
+    assert str(caught.value) == "The folder is full. Free space." and caught.value.transient is False
+    script.write_text("#!/bin/sh\necho 'windlassd: Another server has it.'; exit 75\n")
+    with pytest.raises(ServiceUnavailable, match="Another server") as caught:
+        autostart.ensure_server(workspace)
+    assert caught.value.transient, "that one is about to serve, or to end"
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     with pytest.raises(ServiceUnavailable):  # the sentence of the time before is not this time's
         autostart.ensure_server(workspace)
@@ -130,12 +134,30 @@ def test_without_any_server_installed_the_error_says_what_to_install(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(autostart, "record_interpreter", lambda: False)
-    with pytest.raises(UserErrorException, match=r"(?s)No Windlass server is installed.*pip install windlass"):
+    with pytest.raises(ServiceUnavailable, match=r"(?s)No Windlass server is installed.*pip install windlass"):
         autostart.server_interpreter()
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("WINDLASS_HOME", str(tmp_path / "file" / "home"))
-    with pytest.raises(UserErrorException, match=r"cannot be written.*Set WINDLASS_HOME"):
+    with pytest.raises(ServiceUnavailable, match=r"cannot be written.*Set WINDLASS_HOME"):
         autostart.ensure_server(places.workspace_dir("ws"))
+
+
+def test_whatever_keeps_the_server_from_starting_is_an_outage_and_no_refusal(
+    home: Path, workspace: str, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shipper drops what is refused, and keeps what an outage keeps it from sending."""
+    (home / "settings.json").write_text("{half writ")
+    with pytest.raises(ServiceUnavailable, match=r"settings\.json"):
+        autostart.ensure_server(workspace)
+    (home / "settings.json").unlink()
+
+    def none_free(*arguments: object, **options: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(autostart.subprocess, "Popen", none_free)
+    with pytest.raises(ServiceUnavailable, match=r"cannot be started.*temporarily unavailable") as caught:
+        autostart.ensure_server(workspace)
+    assert caught.value.transient

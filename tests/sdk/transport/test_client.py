@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,44 @@ def test_a_server_that_will_not_listen_is_not_started_for_ever(workspace: str, m
     with pytest.raises(ServiceUnavailable, match="again and again"):
         Client(workspace).get("/v1/server")
     assert 0 < len(started) < 10
+
+
+def test_a_jobs_call_waits_for_the_server_as_long_as_it_takes_and_says_so_once(
+    workspace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("AZUREML_RUN_ID", "r"), ("WINDLASS_WORKSPACE_DIR", workspace), ("WINDLASS_SPOOL_DIR", "/x")):
+        monkeypatch.setenv(name, value)
+    tries: list[Scripted | None] = []
+
+    def start(asked: str) -> None:
+        if len(tries) < 30:
+            tries.append(None)
+            raise ServiceUnavailable("The disk is full.", transient=len(tries) % 2 == 0)
+        tries.append(Scripted(asked))
+        tries[-1].turns = [[b""], [answer({"tags": {}})]]  # type: ignore[union-attr]
+
+    monkeypatch.setattr(autostart, "ensure_server", start)
+    monkeypatch.setattr(client_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(client_module, "_PAUSES_S", (0.0,))
+    client = Client(workspace)
+    assert client.patch("/v1/runs/r", {"tags": {"a": "b"}}) == {"tags": {}} and len(tries) == 31
+    assert capsys.readouterr().err == "windlass: PATCH /v1/runs/r waits for the server. The disk is full.\n"
+    client.close()
+    tries[-1].close()  # type: ignore[union-attr]
+
+
+def test_a_server_that_was_stopped_is_named_with_the_way_to_continue_it(
+    server: Scripted, client: Client, workspace: str
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as stopped:
+        stopped.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+        Path(places.server_dir(workspace), "server.json").write_text(json.dumps({"pid": stopped.pid}))
+        assert autostart.why_silent(workspace).endswith(f"continue it with `kill -CONT {stopped.pid}`.")
+        stopped.kill()
+    assert autostart.why_silent(workspace) == " See `windlass server status`."
+    Path(places.server_dir(workspace), "server.json").write_text(json.dumps({"pid": os.getpid()}))
+    assert f"Its process is {os.getpid()}; see its log" in autostart.why_silent(workspace)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,10 @@ def test_filters_narrow_the_list(browser: Browser) -> None:
     assert tagged and all(["baseline", ""] in run["tags"] and ["owner", "ana"] in run["tags"] for run in tagged)
     assert browser.get("/runs.json?tag=owner%3Dbob").json()["runs"] == []
     assert "No run fits" in browser.get("/runs?tag=owner%3Dbob").text
+    fitting = browser.get("/runs.json?metric=min(train_loss)%3C1e9&metric=train_loss%3E-1e9").json()
+    assert 0 < len(fitting["runs"]) < 36
+    assert 'value="min(train_loss)&lt;1e+09"' in browser.get("/runs?metric=min(train_loss)%3C1e9").text
+    assert browser.get("/runs?metric=loss").status_code == 400
 
 
 def test_empty_fields_of_the_form_filter_nothing(browser: Browser) -> None:
@@ -237,6 +241,15 @@ def test_pages_need_no_inline_script_or_style(site: Site, browser: Browser, path
     assert not any("style" in found for _, found in page.tags) and "style" not in [tag for tag, _ in page.tags]
     scripts = [found for tag, found in page.tags if tag == "script"]
     assert scripts and all((found.get("src") or "").startswith("/static/") for found in scripts)
+
+
+def test_of_very_many_files_a_page_shows_some(site: Site, browser: Browser) -> None:
+    for number in range(510):
+        site.backend.write(site.run_id, f"outputs/many/{number:04}.txt", b"x")
+    twin = browser.get(f"/runs/{site.run_id}.json").json()
+    assert len(twin["files"]) == 500 and twin["files_left"] >= 10 and twin["logs"]
+    text = browser.get(f"/runs/{site.run_id}").text
+    assert text.count("/files/outputs/many/") < 2 * 510 and f"windlass run files {site.run_id}" in text
 
 
 def test_metrics_survive_json(site: Site, browser: Browser) -> None:

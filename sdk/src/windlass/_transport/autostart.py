@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import List, Optional
+from typing import IO, Dict, List, Optional
 
 from windlass import settings
 from windlass._transport.places import interpreter_file, private_dir, server_dir, socket_path
@@ -20,6 +20,8 @@ try:
 except ImportError:  # Windows: clients of a team server only
     fcntl = None  # type: ignore[assignment]
 
+TRY_AGAIN = 75
+"""Exit code of a server that found another's lock: that one is about to serve, or to end."""
 _END_S = 10.0
 _LOOK_AGAIN_S = 0.05
 _started: "List[int]" = []
@@ -57,22 +59,38 @@ def ensure_server(workspace: str) -> None:
     """Return when the workspace's server accepts connections, starting it if need be.
 
     Raises:
-        ServiceUnavailable: it does not come up; the message holds the last lines of its log.
-        UserErrorException: no interpreter with ``windlassd`` is known to this home.
+        ServiceUnavailable: it does not come up; the message says why, or holds the last lines of its log. Never
+            another class: a shipper must take it for an outage and not for the refusal of what it sends.
+        UserErrorException: this is a job, and the workspace is not its own.
     """
     if fcntl is None:
         raise UserErrorException("A local workspace needs Linux or macOS; here, use one with a team server.")
     if _leave_to_agent(workspace):
         return
-    folder = _make_folder(workspace)
     try:
-        lock = open(os.path.join(folder, "start.lock"), "a")
-    except OSError as e:
-        raise _unwritable(workspace, e) from e
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_running(workspace):
-            _start(workspace, folder)
+        folder = _make_folder(workspace)
+        with _door(workspace, folder) as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            if not is_running(workspace):
+                _start(workspace, folder)
+    except UserErrorException as e:  # such as a settings file that is being written
+        raise ServiceUnavailable(e.message, transient=False) from e
+    except OSError as e:  # such as no memory, or too many processes
+        raise ServiceUnavailable("The server of %s cannot be started: %s." % (workspace, e)) from e
+
+
+def why_silent(workspace: str) -> str:
+    """What to do about a server that takes connections and does not answer, as the end of a message."""
+    try:
+        with open(os.path.join(server_dir(workspace), "server.json"), encoding="utf-8") as f:
+            pid = int(json.load(f)["pid"])
+        with open("/proc/%d/stat" % pid, "rb") as stat:
+            state = stat.read().rpartition(b")")[2].split()[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return " See `windlass server status`."
+    if state in (b"T", b"t"):
+        return " Its process %d was stopped (SIGSTOP, or a debugger); continue it with `kill -CONT %d`." % (pid, pid)
+    return " Its process is %d; see its log, %s." % (pid, os.path.join(server_dir(workspace), "server.log"))
 
 
 def _leave_to_agent(workspace: str) -> bool:
@@ -105,10 +123,19 @@ def _make_folder(workspace: str) -> str:
         raise _unwritable(workspace, e) from e
 
 
-def _unwritable(workspace: str, problem: OSError) -> UserErrorException:
-    return UserErrorException(
+def _door(workspace: str, folder: str) -> "IO[str]":
+    """The file whose lock lets one starter in at a time."""
+    try:
+        return open(os.path.join(folder, "start.lock"), "a")
+    except OSError as e:
+        raise _unwritable(workspace, e) from e
+
+
+def _unwritable(workspace: str, problem: OSError) -> ServiceUnavailable:
+    return ServiceUnavailable(
         "The workspace folder %s cannot be written: %s. Set WINDLASS_HOME to a folder you can write."
-        % (workspace, problem)
+        % (workspace, problem),
+        transient=False,
     )
 
 
@@ -116,8 +143,7 @@ def _start(workspace: str, folder: str) -> None:
     python, timeout_s = server_interpreter(), settings.get("server_start_timeout_s")
     log_path = os.path.join(folder, "server.log")
     ready_read, ready_write = os.pipe()
-    environment = settings.child_environment(_STRIPPED)
-    environment[settings.HOME_VARIABLE] = settings.home()
+    environment = server_environment()
     try:
         with open(log_path, "ab") as log:
             said_before = log.tell()
@@ -149,16 +175,25 @@ def _start(workspace: str, folder: str) -> None:
         raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said)) from None
     said = _last_lines(log_path, said_before)
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
-        raise UserErrorException(said[said.rindex("windlassd: ") + len("windlassd: ") :].strip())
+        words = said[said.rindex("windlassd: ") + len("windlassd: ") :].strip()
+        raise ServiceUnavailable(words, transient=child.returncode == TRY_AGAIN)
     if "No module named windlassd" in said:
-        raise UserErrorException(
+        raise ServiceUnavailable(
             "%s, which %s names, has no Windlass server. Run `windlass init` with the Python that has it."
-            % (python, interpreter_file())
+            % (python, interpreter_file()),
+            transient=False,
         )
     raise ServiceUnavailable(
         "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said),
         transient=child.returncode < 0,  # somebody killed it: the next try may do
     )
+
+
+def server_environment() -> "Dict[str, str]":
+    """The variables of a process of the server's kind: this home's, and nothing of the job or Python that starts it."""
+    environment = settings.child_environment(_STRIPPED)
+    environment[settings.HOME_VARIABLE] = settings.home()
+    return environment
 
 
 def _reaped(pid: int) -> bool:
@@ -186,13 +221,14 @@ def server_interpreter() -> str:
     the same server as the shell. Where nothing (or a deleted interpreter) stands there, this process's own is
     recorded if it has ``windlassd``.
     """
-    recorded = _recorded()
+    recorded = recorded_interpreter()
     if recorded:
         return recorded
     if not record_interpreter():
-        raise UserErrorException(
+        raise ServiceUnavailable(
             "No Windlass server is installed for the home %s (looked in %s). Install it with `pip install windlass` "
-            "on Python 3.11 or newer and run `windlass init` there once." % (settings.home(), interpreter_file())
+            "on Python 3.11 or newer and run `windlass init` there once." % (settings.home(), interpreter_file()),
+            transient=False,
         )
     return sys.executable
 
@@ -212,7 +248,8 @@ def record_interpreter() -> bool:
     return True
 
 
-def _recorded() -> Optional[str]:
+def recorded_interpreter() -> Optional[str]:
+    """The interpreter that stands in the home and can be started, or None."""
     try:
         with open(interpreter_file(), encoding="utf-8") as f:
             python = json.load(f)["python"]

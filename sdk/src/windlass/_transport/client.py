@@ -6,19 +6,23 @@ import http.client
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
 
+from windlass import settings
 from windlass._transport import autostart
 from windlass.errors import AzureMLException, ServiceUnavailable, from_code
 
 TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
-"""How long a call is sent again while servers come and go."""
+"""How long a call is sent again while servers come and go. A job's call waits as long as it takes."""
 STOPPING = "X-Windlass-Stopping"
 """Header of an ending server's answer: ask the next one."""
+_ANOTHER_OUTAGE_S = 300.0
+_NO_DEADLINE = float("inf")
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
 _BROKEN = (http.client.HTTPException, ConnectionError, BlockingIOError, socket.timeout)
@@ -53,7 +57,8 @@ class Client:
     """Calls on one workspace's server. Safe to share between threads and over fork.
 
     Every call is safe to repeat (the server knows a repeated submit by its ``request_id``), so a call whose connection
-    broke is sent again for a while, after starting the server where none runs.
+    broke is sent again for a while, after starting the server where none runs. In a job it is sent until it is
+    answered: hours of training must not end because the server was away.
 
     Args:
         workspace_dir: Absolute path of the workspace's folder.
@@ -64,6 +69,7 @@ class Client:
         self.workspace_dir = workspace_dir
         self._start = start
         self._local = threading.local()
+        self._waits_since: "Optional[float]" = None
 
     def get(self, path: str, **query: Any) -> Any:
         """The decoded JSON at ``path``; query values of None are left out."""
@@ -95,7 +101,7 @@ class Client:
             AzureMLException: the server refused; the class is that of the error's code.
             ServiceUnavailable: it could not be reached, or failed.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._patience_s()
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
         while True:
             answer = self.open(method, path, query=query, body=body, content_type=content_type)
@@ -103,7 +109,8 @@ class Client:
                 data = answer.read()
                 break
             except _BROKEN as e:  # the server was killed while it answered: ask the next one
-                if isinstance(e, socket.timeout) or time.monotonic() > deadline or not self._start:
+                silent = isinstance(e, socket.timeout) and deadline != _NO_DEADLINE
+                if silent or time.monotonic() > deadline or not self._start:
                     raise ServiceUnavailable("The answer to %s %s broke off: %r" % (method, path, e)) from e
             if body is not None and not isinstance(body, bytes):
                 body.seek(start)
@@ -115,11 +122,12 @@ class Client:
     def open(
         self, method: str, path: str, *, query: "Optional[Mapping[str, Any]]" = None, body: Body = None,
         content_type: str = "application/octet-stream", headers: "Optional[Mapping[str, str]]" = None,
-        timeout_s: float = TIMEOUT_S, own_connection: bool = False,
+        timeout_s: float = TIMEOUT_S, own_connection: bool = False, patience_s: "Optional[float]" = None,
     ) -> http.client.HTTPResponse:  # fmt: skip
         """The answer as a readable stream, its status already checked. Read it to the end, or close it.
 
         ``own_connection`` gives it a connection to itself, for streams that stay open beside other calls.
+        ``patience_s`` is how long it is sent again; the default is the client's.
         """
         target = path + _query(query)
         sent: Dict[str, str] = dict(headers or {})
@@ -130,7 +138,7 @@ class Client:
             if not isinstance(body, bytes):
                 sent["Content-Length"] = str(os.fstat(body.fileno()).st_size - body.tell())
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + (self._patience_s() if patience_s is None else patience_s)
         tries = 0
         while True:
             connection = self._connection(timeout_s, own_connection)
@@ -155,10 +163,12 @@ class Client:
         absent = isinstance(problem, _ABSENT)
         if absent and not self._start:
             raise ServiceUnavailable("No server runs for the workspace %s." % self.workspace_dir) from problem
+        if isinstance(problem, socket.timeout) and deadline == _NO_DEADLINE:
+            return
         if isinstance(problem, socket.timeout) or not isinstance(problem, _BROKEN + _ABSENT):
             raise ServiceUnavailable(
-                "The server of %s does not answer %s: %s. See `windlass server status`."
-                % (self.workspace_dir, what, problem or "time-out"),
+                "The server of %s does not answer %s: %s.%s"
+                % (self.workspace_dir, what, problem or "time-out", autostart.why_silent(self.workspace_dir)),
                 transient=isinstance(problem, socket.timeout),
             ) from problem
         if time.monotonic() > deadline:
@@ -171,8 +181,23 @@ class Client:
             try:
                 autostart.ensure_server(self.workspace_dir)
             except ServiceUnavailable as e:
-                if not e.transient or time.monotonic() > deadline:
+                if self._in_job() and time.monotonic() < deadline:
+                    self._tell_once(what, e)
+                elif not e.transient or time.monotonic() > deadline:
                     raise
+
+    def _in_job(self) -> bool:
+        job = settings.job_context()
+        return job is not None and os.path.abspath(job.workspace_dir) == os.path.abspath(self.workspace_dir)
+
+    def _patience_s(self) -> float:
+        return _NO_DEADLINE if self._in_job() else PATIENCE_S
+
+    def _tell_once(self, what: str, problem: ServiceUnavailable) -> None:
+        """In a job: say in its log that it waits for the server, once for each outage."""
+        if self._waits_since is None or time.monotonic() - self._waits_since > _ANOTHER_OUTAGE_S:
+            sys.stderr.write("windlass: %s waits for the server. %s\n" % (what, problem.message))
+        self._waits_since = time.monotonic()
 
     def events(self, path: str, **query: Any) -> "Iterator[Event]":
         """Server-sent events until the server ends the stream.

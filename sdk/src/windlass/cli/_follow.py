@@ -30,7 +30,6 @@ def follow(
 
     Raises:
         typer.Exit: Ctrl-C; the watching stops with code 130, the run goes on.
-        ServiceUnavailable: no server answered for a minute.
     """
     from windlass._streaming import reconnecting
 

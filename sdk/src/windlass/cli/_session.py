@@ -102,5 +102,4 @@ def _newest(client: "Client") -> str:
 
 
 def _matching(client: "Client", text: str) -> "List[str]":
-    ids = (str(record["id"]) for record in runs_of(client))
-    return [run_id for run_id in ids if run_id.startswith(text) or run_id.endswith("_" + text)]
+    return [str(run_id) for run_id in client.get("/v1/run-ids", like=text)["ids"]]

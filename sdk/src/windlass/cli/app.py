@@ -6,9 +6,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from windlass.cli import compute, data, env, experiment, logs, model, run, server, submit
+from windlass.cli import compute, data, doctor, env, experiment, logs, model, run, server, submit
 from windlass.cli import init as init_command
 from windlass.cli import open as open_command
+from windlass.cli import workspace as workspace_command
 from windlass.cli._options import SETTINGS, AsJson, ScriptCommand
 from windlass.cli._session import choose
 from windlass.cli._show import as_json, result
@@ -48,6 +49,7 @@ app.command("ps")(run.ps)
 app.command("logs")(logs.logs)
 app.command("stop")(run.stop)
 app.command("open")(open_command.open_page)
+app.command("doctor")(doctor.doctor)
 app.add_typer(run.app, name="run")
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(compute.app, name="compute")
@@ -55,6 +57,7 @@ app.add_typer(env.app, name="env")
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(server.app, name="server")
+app.add_typer(workspace_command.app, name="workspace")
 
 
 @app.command("version")

@@ -33,6 +33,14 @@ Tags = Annotated[
     Optional[List[str]],
     typer.Option("--tag", "-t", metavar="KEY[=VALUE]", help="Only runs with this tag; may be repeated."),
 ]
+Metrics = Annotated[
+    Optional[List[str]],
+    typer.Option(
+        "--metric", "-m", metavar="FILTER",
+        help="Only runs whose metric came to this: 'loss<0.1' (its last value), 'min(loss)<0.1' or "
+        "'max(accuracy)>=0.9'; may be repeated.",
+    ),
+]  # fmt: skip
 Limit = Annotated[
     Optional[int], typer.Option("--limit", "-n", min=1, metavar="N", help="At most so many.", show_default=False)
 ]
@@ -41,16 +49,17 @@ All = Annotated[bool, typer.Option("--all", "-a", help="All runs there are.")]
 
 def ps(
     all_runs: All = False, experiment: Experiment = None, status: Statuses = None, tag: Tags = None,
-    limit: Limit = None, json: AsJson = False, workspace: WorkspaceName = None,
+    metric: Metrics = None, limit: Limit = None, json: AsJson = False, workspace: WorkspaceName = None,
 ) -> None:  # fmt: skip
     """List what runs, why it waits, and recent runs.
 
     Every run that has not ended is listed, and the 10 newest runs (or as many as --limit says).
     """
     client = client_of(workspace)
-    filters: "Dict[str, Any]" = {"experiment": experiment, "tag": tag or None}
+    filters: "Dict[str, Any]" = {"experiment": experiment, "tag": tag or None, "metric": metric or None}
     if all_runs or status:
-        found = list(runs_of(client, None if all_runs else limit or _LISTED, status=_checked(status), **filters))
+        asked = None if all_runs else limit or _LISTED
+        found = list(runs_of(client, asked, status=checked_statuses(status), **filters))
     else:
         newest = list(runs_of(client, limit or _RECENT, **filters))
         seen = {record["id"] for record in newest}
@@ -62,7 +71,7 @@ def ps(
 @app.command("list")
 def list_runs(
     all_runs: All = False, experiment: Experiment = None, status: Statuses = None, tag: Tags = None,
-    limit: Limit = None, json: AsJson = False, workspace: WorkspaceName = None,
+    metric: Metrics = None, limit: Limit = None, json: AsJson = False, workspace: WorkspaceName = None,
 ) -> None:  # fmt: skip
     """List runs, newest first.
 
@@ -70,7 +79,8 @@ def list_runs(
     """
     asked = None if all_runs else limit or _LISTED
     client = client_of(workspace)
-    _print(list(runs_of(client, asked, experiment=experiment, status=_checked(status), tag=tag or None)), json)
+    filters: "Dict[str, Any]" = {"experiment": experiment, "tag": tag or None, "metric": metric or None}
+    _print(list(runs_of(client, asked, status=checked_statuses(status), **filters)), json)
 
 
 def stop(
@@ -191,6 +201,29 @@ def download(
         result(os.path.relpath(target))
 
 
+@app.command("delete")
+def delete(
+    runs: Annotated[
+        List[str], typer.Argument(metavar="RUN", help="Ids, their beginnings, or 'last'.", show_default=False)
+    ],
+    json: AsJson = False,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Delete runs that have ended, with their children, logs, metrics and files.
+
+    Models that were registered from them keep their files.
+    """
+    client = client_of(workspace)
+    ids = [str(find_run(client, text)["id"]) for text in runs]
+    answer = client.post("/v1/run-deletions", {"runs": ids})
+    if json:
+        as_json(answer)
+        return
+    for run_id in answer["runs"]:
+        result("%s: deleted" % run_id)
+    say(freed(answer["freed_bytes"]))
+
+
 @app.command("replay")
 def replay(
     offline_run: Annotated[
@@ -235,6 +268,11 @@ def _print_offline(states: "Sequence[Dict[str, Any]]", json: bool) -> None:
     table(columns, rows, empty="No offline run is kept on this machine.")
 
 
+def freed(count: "Optional[int]") -> str:
+    """How many bytes came back, as a sentence; None while it goes on in the background."""
+    return "%s freed." % size(count) if count is not None else "The space is freed in the background."
+
+
 def _of(run_id: str, what: str) -> str:
     from windlass._transport.client import quote
 
@@ -268,7 +306,7 @@ def _unfinished() -> "List[str]":
     return [status.value for status in RunStatus if not status.final]
 
 
-def _checked(given: "Optional[Iterable[str]]") -> "Optional[List[str]]":
+def checked_statuses(given: "Optional[Iterable[str]]") -> "Optional[List[str]]":
     """Statuses in v1's spelling, whatever case they were typed in.
 
     Raises:

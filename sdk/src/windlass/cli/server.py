@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from json import loads
 from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 app = noun("The background server of a workspace.", StatusGroup)
 _STOP_S = 30.0
 _PAUSE_S = 0.02
+_ANSWER_S = 10.0
+"""A server that does not answer in this time was stopped, or is in trouble: say so instead of waiting."""
 
 
 @app.command("start")
@@ -74,6 +77,7 @@ def status(json: AsJson = False, workspace: WorkspaceName = None) -> None:
             ("Running", "pid %d, started %s" % (about["pid"], ago(about["started"]))),
             ("Address", about["web"]), ("Version", about["version"]), ("Active runs", str(about["active_runs"])),
             ("Agents", ", ".join("%s (pid %d)" % (agent["name"], agent["pid"]) for agent in about["agents"])),
+            *(("Note", agent["note"]) for agent in about["agents"] if agent.get("note")),
             ("Folder", about["workspace_dir"]), ("Socket", about["socket"]),
         ])  # fmt: skip
 
@@ -84,7 +88,9 @@ def _asked(folder: str) -> "tuple[Client, Optional[Dict[str, Any]]]":
     from windlass._transport.client import Client
 
     client = Client(folder, start=False)
-    return client, (client.get("/v1/server") if autostart.is_running(folder) else None)
+    if not autostart.is_running(folder):
+        return client, None
+    return client, loads(client.open("GET", "/v1/server", timeout_s=_ANSWER_S).read().decode())
 
 
 def _wait_for_end(folder: str, pid: int) -> None:

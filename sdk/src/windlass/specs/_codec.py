@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, Dict, Mapping, Type, TypeVar
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def known_fields(cls: Type[T], data: Mapping[str, Any]) -> Dict[str, Any]:
     A newer peer may send fields that this version does not know; they are left out, which is what keeps the last
     protocol version readable. Lists become tuples so that the frozen dataclasses stay hashable where they can be.
     """
-    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    names = cls.__dataclass_fields__  # type: ignore[attr-defined]
     return {key: tuple(item) if isinstance(item, list) else item for key, item in data.items() if key in names}
 
 

@@ -8,6 +8,11 @@ from typing import Any, Mapping, Optional, Tuple
 from windlass.specs._codec import known_fields
 from windlass.specs.data import DataSpec
 
+PROTOCOL = 2
+"""Version of what an agent and its server say to each other; an agent that names none has 1."""
+ACCEPTED_PROTOCOLS = (1, 2)
+"""The current one and the last: a server works with an agent of either."""
+
 
 @dataclass(frozen=True)
 class LaunchSpec:

@@ -103,7 +103,7 @@ class RunRecord:
     exit_signal: Optional[str] = None
     """Name of the signal, such as ``SIGKILL``."""
     lost_points: int = 0
-    """Metric points that could not be written because the disk was full."""
+    """Metric points that could not be written because the disk was full, or whose spool was damaged."""
     verified: bool = False
     """True once every kept file has a checksum."""
     history: Tuple[Mapping[str, Any], ...] = ()

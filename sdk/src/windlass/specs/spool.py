@@ -10,10 +10,12 @@ A process appends to one file of its own (a new one after fork). The file is a s
         INT       series u32, time i64, step i64, value i64
         JSON      series u32, time i64, step i64, then JSON  anything else: text, bool, None, rows, big integers
         LOST      count u64                              points that did not fit on a full disk before this frame
+        NOTES…    anything                               kinds from 128 on, kept for later versions: no points
 
 All numbers are little-endian; time is microseconds since 1970 UTC; step is NO_STEP when the caller gave none.
-A frame is written by one ``write``; a torn frame at the end (power loss) is cut by its length or CRC. The same bytes
-travel to the server, which answers with the offset up to which they are in the database: sent twice, counted once.
+A frame is written by one ``write``. What a power loss or another program damaged is left behind up to the next frame
+that is sound, and counted as lost. The same bytes travel to the server, which answers with the offset up to which they
+are in the database: sent twice, counted once.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any, Iterator, NamedTuple, Tuple
+from typing import Any, Iterator, List, NamedTuple, Tuple
 
 from windlass.specs._codec import whole_text
 
 SERIES, FLOAT, INT, JSON, LOST = 1, 2, 3, 4, 5
+NOTES = 128
+"""Frames of this kind and above say something about the file and hold no point: who does not know them skips them. One
+of an unknown kind below is a point that cannot be read, and is counted as lost (docs/dev/formats.md)."""
 NO_STEP = -(1 << 63)
 MAX_BODY_BYTES = 64 << 20
 HEADER = struct.Struct("<II")
@@ -34,6 +39,12 @@ INT_BODY = struct.Struct("<BIqqq")
 JSON_BODY = struct.Struct("<BIqq")
 SERIES_BODY = struct.Struct("<BI")
 LOST_BODY = struct.Struct("<BQ")
+_LEAST_BODIES = {SERIES: SERIES_BODY.size, FLOAT: FLOAT_BODY.size, INT: INT_BODY.size, JSON: JSON_BODY.size,
+                 LOST: LOST_BODY.size}  # fmt: skip
+_LEAST_BODY = min(_LEAST_BODIES.values())
+_SEARCH_BYTES = 64 << 20
+MOST_LOST = 1 << 40
+"""What a count of lost points is cut to: a damaged one may say anything, and the database has 63 bits."""
 SUFFIX = ".spool"
 LOST_SUFFIX = ".lost"
 LOST_BYTES = 8
@@ -42,7 +53,8 @@ written, made with the spool file and overwritten in place, which works on a ful
 
 
 class Frame(NamedTuple):
-    """One decoded frame. ``value`` is the number, the decoded JSON, the series' description or the lost count."""
+    """One decoded frame. ``value`` is the number, the decoded JSON, the series' description, the lost count or, for one
+    of the NOTES, its bytes."""
 
     kind: int
     series: int
@@ -75,15 +87,52 @@ class TornFrame(ValueError):
     """A whole frame is there and its CRC does not fit: the file is damaged, not merely unfinished."""
 
 
-def whole_frames(data: bytes) -> int:
-    """Length of the longest prefix of ``data`` made of whole frames (CRCs are not looked at)."""
+def whole_frames(data: bytes, last: bool = False) -> int:
+    """Length of the longest prefix of ``data`` made of whole frames, with the damage between them.
+
+    Args:
+        data: Bytes of a spool from where a frame begins.
+        last: True when nothing will be appended any more: then an unfinished frame is damage, too.
+    """
     end, size = 0, len(data)
     while end + HEADER.size <= size:
-        length = HEADER.unpack_from(data, end)[0]
-        if length > MAX_BODY_BYTES or end + HEADER.size + length > size:
+        length, crc = HEADER.unpack_from(data, end)
+        stop = end + HEADER.size + length
+        if _LEAST_BODY <= length <= MAX_BODY_BYTES:
+            if stop <= size and zlib.crc32(data[end + HEADER.size : stop]) == crc:
+                end = stop
+                continue
+            if stop > size and not last:
+                return end
+        end = past_damage(data, end)
+    return size if last else end
+
+
+def past_damage(data: bytes, place: int) -> int:
+    """Where reading goes on after the damaged frame at ``place``.
+
+    That is the next sound frame, else where the damaged one says that it ends, else the end of ``data``.
+    """
+    size, budget = len(data), _SEARCH_BYTES
+    for start in range(place + 1, size - HEADER.size):
+        length, crc = HEADER.unpack_from(data, start)
+        body = start + HEADER.size
+        if not _may_be_frame(data, body, length):
+            continue
+        budget -= length
+        if budget < 0:  # made to be searched for ever
             break
-        end += HEADER.size + length
-    return end
+        if zlib.crc32(data[body : body + length]) == crc:
+            return start
+    claimed = after(data, place) if place + HEADER.size <= size else size
+    return claimed if place + HEADER.size + _LEAST_BODY <= claimed <= size else size
+
+
+def _may_be_frame(data: bytes, body: int, length: int) -> bool:
+    if length < _LEAST_BODY or length > MAX_BODY_BYTES or body + length > len(data):
+        return False
+    least = _LEAST_BODIES.get(data[body])
+    return least is not None and (length == least or (length > least and data[body] in (SERIES, JSON)))
 
 
 def after(data: bytes, place: int) -> int:
@@ -112,6 +161,44 @@ def decode(data: bytes, place: int = 0) -> "Iterator[Tuple[int, Frame]]":
         yield place, _frame(body)
 
 
+def sound_frames(data: bytes) -> "Tuple[List[Frame], List[str]]":
+    """The frames of ``data``, which ends with one, and what is wrong with the damage in between.
+
+    A damaged frame counts as one lost point; damage without frames as the points of its length.
+    """
+    frames, damage, place = [], [], 0
+    while place < len(data):
+        try:
+            for reached, frame in decode(data, place):
+                if frame.kind < NOTES:
+                    frames.append(frame)
+                place = reached
+            words = "frame at %d is unfinished" % place
+        except TornFrame as torn:  # never block what comes after it
+            words = str(torn)
+        if place < len(data):
+            damage.append(words)
+            reached = _end_of_damage(data, place)
+            frames.append(Frame(LOST, 0, 0, None, _points_in(data, place, reached)))
+            place = reached
+    return frames, damage
+
+
+def _end_of_damage(data: bytes, place: int) -> int:
+    if place + HEADER.size + _LEAST_BODY <= len(data):
+        length, crc = HEADER.unpack_from(data, place)
+        stop = place + HEADER.size + length
+        if _LEAST_BODY <= length and stop <= len(data) and zlib.crc32(data[place + HEADER.size : stop]) == crc:
+            return int(stop)  # just as it was sent: only what it says makes no sense
+    return past_damage(data, place)
+
+
+def _points_in(data: bytes, place: int, end: int) -> int:
+    if place + HEADER.size <= end and after(data, place) == end:
+        return 1
+    return max(1, (end - place) // (HEADER.size + FLOAT_BODY.size))
+
+
 def _frame(body: bytes) -> Frame:
     try:
         kind = body[0]
@@ -124,9 +211,14 @@ def _frame(body: bytes) -> Frame:
             return Frame(kind, series, time_us, None if step == NO_STEP else step, value)
         if kind == SERIES:
             _, series = SERIES_BODY.unpack_from(body)
-            return Frame(kind, series, 0, None, whole_text(json.loads(body[SERIES_BODY.size :].decode())))
+            about = whole_text(json.loads(body[SERIES_BODY.size :].decode()))
+            if not isinstance(about, dict) or not isinstance(about.get("name"), str):
+                raise ValueError("a series without a name")
+            return Frame(kind, series, 0, None, about)
         if kind == LOST:
             return Frame(kind, 0, 0, None, LOST_BODY.unpack(body)[1])
+        if kind >= NOTES:
+            return Frame(kind, 0, 0, None, body[1:])
     except (struct.error, IndexError, ValueError) as problem:
         raise TornFrame("frame does not decode: %s" % problem) from problem
     raise TornFrame("frame of unknown kind %d" % kind)

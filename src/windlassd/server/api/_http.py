@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from windlass.errors import (
     AzureMLException,
@@ -22,6 +26,15 @@ from windlass.errors import (
 from windlass.specs._codec import whole_text
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Conflict, StoreError
+
+
+class _FileName(PathConvertor):
+    """``{path:file}`` in a route: as ``path``, and a name may have line ends in it."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("file", _FileName())
 
 _STATUS = (
     (Conflict, 409),
@@ -43,6 +56,12 @@ class Json(Response):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
+def ready(**parts: str) -> Response:
+    """A JSON answer of members that are JSON text already."""
+    body = ",".join(f'"{name}":{text}' for name, text in parts.items())
+    return Response(f"{{{body}}}".encode(), media_type=Json.media_type)
+
+
 async def body_of(request: Request) -> Any:
     """The request's JSON object.
 
@@ -59,9 +78,49 @@ async def body_of(request: Request) -> Any:
 
 
 def file_response(located: LocatedFile) -> FileResponse:
-    """The file's octets; ``Range`` is honoured."""
+    """The file's octets; ``Range`` is honoured.
+
+    Raises:
+        FileNotFoundError: it is not there any more.
+    """
     headers = {"X-Windlass-SHA256": located.sha256} if located.sha256 else {}
-    return FileResponse(located.path, media_type="application/octet-stream", headers=headers)
+    return _FileAsItIs(located.path, headers)
+
+
+class _FileAsItIs(FileResponse):
+    """A file as it was when it was asked for.
+
+    It is held open, as it may be moved or replaced before it is read. It may grow while it is sent, as logs do: what
+    came after the length was told is left out.
+    """
+
+    def __init__(self, path: str, headers: Mapping[str, str]) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+        super().__init__(
+            f"/proc/self/fd/{self._fd}", headers=headers, media_type="application/octet-stream",
+            stat_result=os.fstat(self._fd),
+        )  # fmt: skip
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left, ended = 0, False
+
+        async def as_told(message: Message) -> None:
+            nonlocal left, ended
+            if message["type"] == "http.response.start":
+                left = int(Headers(raw=message["headers"])["content-length"])
+            elif ended:
+                return
+            else:
+                body = message["body"][:left]
+                left -= len(body)
+                ended = not (left and message["more_body"])
+                message = {**message, "body": body, "more_body": not ended}
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, as_told)
+        finally:
+            os.close(self._fd)
 
 
 def event_stream(events: AsyncIterator[tuple[str, Any]]) -> StreamingResponse:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from windlassd.control.agents import Hello
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.server.api._http import Json, body_of
 
@@ -20,10 +21,11 @@ def router(control: WorkspaceControl) -> APIRouter:
     async def orders(name: str, request: Request) -> StreamingResponse:
         body = await body_of(request)
         held = {(run_id, attempt) for run_id, attempt in body["runs"]}
+        said = Hello(int(body["pid"]), held, int(body.get("protocol", 1)), str(body.get("version", "an early one")))
         ended = [key for key in held if _has_ended(control, key[0])]
 
         async def lines() -> AsyncIterator[bytes]:
-            async for order in control.hub.orders(name, int(body["pid"]), held, ended):
+            async for order in control.hub.orders(name, said, ended):
                 yield json.dumps(order).encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
@@ -34,8 +36,8 @@ def router(control: WorkspaceControl) -> APIRouter:
         return Json({})
 
     @routes.post("/spool")
-    async def spool(name: str, request: Request, run_id: str, spool: str, offset: int) -> Json:
-        return Json({"acked": await control.events.ingest(run_id, spool, offset, await request.body())})
+    async def spool(name: str, request: Request, run_id: str, spool: str, offset: int, last: bool = False) -> Json:
+        return Json({"acked": await control.events.ingest(run_id, spool, offset, await request.body(), last)})
 
     return routes
 

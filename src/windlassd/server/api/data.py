@@ -52,11 +52,11 @@ def _datastores(routes: APIRouter, control: WorkspaceControl) -> None:
     def files(name: str, prefix: str = "") -> Json:
         return Json({"files": [dict(f) for f in data.files(name, prefix)]})
 
-    @routes.get("/datastores/{name}/files/{path:path}")
+    @routes.get("/datastores/{name}/files/{path:file}")
     def file(name: str, path: str) -> FileResponse:
         return file_response(data.locate(name, path))
 
-    @routes.put("/datastores/{name}/files/{path:path}")
+    @routes.put("/datastores/{name}/files/{path:file}")
     async def upload(name: str, path: str, request: Request, overwrite: bool = True) -> Json:
         return Json(await data.upload(name, path, request.stream(), overwrite=overwrite))
 

@@ -50,10 +50,10 @@ def _models(routes: APIRouter, control: WorkspaceControl) -> None:
 
     @routes.delete("/models/{name}/versions/{version}")
     async def delete(name: str, version: str) -> Json:
-        await models.delete(name, version)
+        await control.deletions.model(name, models.get(name, version).version)
         return Json({})
 
-    @routes.get("/models/{name}/versions/{version}/files/{path:path}")
+    @routes.get("/models/{name}/versions/{version}/files/{path:file}")
     def model_file(name: str, version: str, path: str) -> FileResponse:
         return file_response(models.locate(name, version, path))
 
@@ -106,8 +106,7 @@ def _experiments(routes: APIRouter, control: WorkspaceControl) -> None:
 
     @routes.delete("/experiments/{name}")
     async def delete(name: str) -> Json:
-        await control.experiment_facts.delete(name)
-        return Json({})
+        return Json(dict(await control.deletions.experiment(name)))
 
 
 def _pair(text: str) -> tuple[str, str | None]:

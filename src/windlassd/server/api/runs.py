@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from itertools import chain
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from windlass.errors import ServiceUnavailable, UserErrorException
 from windlass.specs._codec import to_wire
 from windlass.specs.run import RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.control import submit
+from windlassd.control.filters import metric_filter
+from windlassd.control.metrics import of_run
 from windlassd.control.workspace import WorkspaceControl
-from windlassd.server.api._http import Json, body_of, event_stream, file_response
+from windlassd.server.api._http import Json, body_of, event_stream, file_response, ready
 
 _FLUSH_S = 60.0
 _LIMIT = 1000
@@ -40,14 +44,28 @@ def router(control: WorkspaceControl) -> APIRouter:
         parent: str | None = None,
         children: bool = False,
         request: Request = None,  # type: ignore[assignment]
-    ) -> Json:
-        statuses = [_status(s) for s in request.query_params.getlist("status")]
+    ) -> Response:
+        statuses = [status_named(s) for s in request.query_params.getlist("status")]
         tags = [_tag(t) for t in request.query_params.getlist("tag")]
-        runs, more = control.list_runs(
-            experiment=experiment, statuses=statuses, tags=tags, limit=max(1, min(limit, _LIMIT)), before=before,
-            parent=parent, include_children=children,
+        metrics = [metric_filter(m) for m in request.query_params.getlist("metric")]
+        lines, more = control.list_lines(
+            experiment=experiment, statuses=statuses, tags=tags, metrics=metrics, limit=max(1, min(limit, _LIMIT)),
+            before=before, parent=parent, include_children=children,
         )  # fmt: skip
-        return Json({"runs": [to_wire(r) for r in runs], "more": more})
+        return ready(runs=f"[{','.join(lines)}]", more=json.dumps(more))
+
+    @routes.get("/run-ids")
+    def run_ids(like: str) -> Json:
+        return Json({"ids": control.core.read(lambda tx: tx.run_ids_like(like))})
+
+    @routes.get("/compare")
+    def compare(request: Request) -> Response:
+        run_ids = request.query_params.getlist("run")
+        if not 1 <= len(run_ids) <= _LIMIT:
+            raise UserErrorException(f"{len(run_ids)} runs cannot be compared: name 1 to {_LIMIT}, as run=ID&run=ID.")
+        lines, summaries = control.compare(run_ids)
+        metrics = {run_id: of_run(summaries.get(run_id, ())) for run_id in run_ids}
+        return ready(runs=f"[{','.join(lines)}]", metrics=json.dumps(metrics, allow_nan=False, separators=(",", ":")))
 
     @routes.get("/runs/{run_id}")
     def get(run_id: str) -> Json:
@@ -67,24 +85,28 @@ def router(control: WorkspaceControl) -> APIRouter:
         return Json({"acked": await _acknowledged(control, run_id, body["spool"], int(body["offset"]))})
 
     @routes.get("/runs/{run_id}/metrics")
-    def metrics(run_id: str, name: str | None = None, points: int | None = None) -> Json:
-        return Json({"metrics": control.metrics(run_id, name, points)})
+    def metrics(run_id: str, name: str | None = None, points: int | None = None) -> StreamingResponse:
+        found = control.metrics_json(run_id, name, points)
+        return StreamingResponse(chain(['{"metrics":'], found, ["}"]), media_type=Json.media_type)
 
     @routes.get("/runs/{run_id}/files")
     def files(run_id: str) -> Json:
         return Json({"files": [dict(f) for f in control.files(run_id)]})
 
-    @routes.get("/runs/{run_id}/files/{path:path}")
+    @routes.get("/runs/{run_id}/files/{path:file}")
     def file(run_id: str, path: str) -> FileResponse:
-        return file_response(control.locate(run_id, path))
+        try:
+            return file_response(control.locate(run_id, path))
+        except FileNotFoundError:  # the run ended in between, and its outputs were moved
+            return file_response(control.locate(run_id, path))
 
-    @routes.put("/runs/{run_id}/files/{path:path}")
+    @routes.put("/runs/{run_id}/files/{path:file}")
     async def upload(run_id: str, path: str, request: Request) -> Json:
         return Json(await control.run_files.upload(run_id, path, request.stream()))
 
     @routes.get("/runs/{run_id}/stream")
     async def stream(run_id: str, logs: bool = False, offsets: str = "{}") -> StreamingResponse:
-        return event_stream(control.run_stream(run_id, logs=logs, offsets=json.loads(offsets)))
+        return event_stream(control.run_stream(run_id, logs=logs, offsets=_offsets(offsets)))
 
     @routes.get("/stream")
     async def all_runs(experiment: str | None = None) -> StreamingResponse:
@@ -110,12 +132,26 @@ async def _acknowledged(control: WorkspaceControl, run_id: str, spool: str, offs
             await subscription.wait(left)
 
 
-def _status(text: str) -> RunStatus:
+def status_named(text: str) -> RunStatus:
+    """The status of that name; raises UserErrorException when there is none."""
     try:
         return RunStatus(text)
     except ValueError as e:
         known = ", ".join(s.value for s in RunStatus)
         raise UserErrorException(f"{text!r} is no status of a run; they are {known}.") from e
+
+
+def _offsets(text: str) -> Mapping[str, int]:
+    try:
+        seen = json.loads(text)
+    except ValueError:
+        seen = None
+    if not isinstance(seen, dict) or not all(type(offset) is int and offset >= 0 for offset in seen.values()):
+        raise UserErrorException(
+            f"offsets={text[:80]!r} must be a JSON object of log file names and the bytes of each already seen, such "
+            'as {"azureml-logs/70_driver_log.txt": 1024}.'
+        )
+    return seen
 
 
 def _tag(text: str) -> tuple[str, str | None]:

@@ -10,8 +10,9 @@ from urllib.parse import quote, urlencode
 from windlass.specs._codec import to_wire
 from windlass.specs.run import RunRecord
 from windlass.specs.status import RunStatus
+from windlassd.control.filters import as_text
 from windlassd.server.web import present
-from windlassd.store.base import DatasetRecord, ModelRecord, SeriesSummary
+from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, SeriesSummary
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -54,18 +55,25 @@ class RunFilters:
     experiment: str | None = None
     statuses: tuple[RunStatus, ...] = ()
     tags: tuple[tuple[str, str | None], ...] = ()
+    metrics: tuple[MetricFilter, ...] = ()
 
     @property
     def query(self) -> str:
         """The filters as a query string."""
         pairs = [("experiment", self.experiment)] if self.experiment else []
         pairs += [("status", status.value) for status in self.statuses]
-        return urlencode(pairs + [("tag", tag) for tag in self.tag_texts])
+        pairs += [("tag", tag) for tag in self.tag_texts]
+        return urlencode(pairs + [("metric", metric) for metric in self.metric_texts])
 
     @property
     def tag_texts(self) -> tuple[str, ...]:
         """Each tag as ``key`` or ``key=value``."""
         return tuple(key if value is None else f"{key}={value}" for key, value in self.tags)
+
+    @property
+    def metric_texts(self) -> tuple[str, ...]:
+        """Each filter by a metric as it is written."""
+        return tuple(map(as_text, self.metrics))
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,8 @@ class RunPage:
     series: tuple[SeriesRow, ...]
     logs: tuple[FileRow, ...]
     files: tuple[FileRow, ...]
+    files_left: int
+    """How many there are beyond those."""
     stream: str
     metrics: str
     cancel: str

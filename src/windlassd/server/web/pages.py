@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from windlass.errors import UserErrorException, did_you_mean
 from windlass.specs.run import RunRecord
 from windlass.specs.status import FINAL, RunStatus
+from windlassd.control.filters import metric_filter
 from windlassd.server.backend import Backend
 from windlassd.server.web import contexts, files, present
 from windlassd.server.web.contexts import RunFilters, Shell, run_row, run_url
@@ -25,6 +26,7 @@ from windlassd.server.web.streams import Streams
 PAGE_SIZE = 50
 _QUEUE_LIMIT = 200
 _MOST_POINTS = 4000
+_MOST_FILES = 500
 _LOGS = ("azureml-logs/", "user_logs/")
 _ENDED_BADLY = (RunStatus.FAILED, RunStatus.NOT_RESPONDING)
 
@@ -77,14 +79,16 @@ class Pages:
         experiment: str | None = None,
         status: Annotated[Sequence[str], Query()] = (),
         tag: Annotated[Sequence[str], Query()] = (),
+        metric: Annotated[Sequence[str], Query()] = (),
         before: str | None = None,
     ) -> Response:
         """Runs, newest first."""
-        filters = _filters(experiment, status, tag)
+        filters = _filters(experiment, status, tag, metric)
         found, more = self._backend.list_runs(
             experiment=filters.experiment,
             statuses=filters.statuses,
             tags=filters.tags,
+            metrics=filters.metrics,
             limit=PAGE_SIZE,
             before=before or None,
         )
@@ -105,7 +109,9 @@ class Pages:
     def run(self, request: Request, run_id: str) -> Response:
         """One run."""
         run = self._backend.get_run(run_id)
-        kept = [_file_row(run.id, entry) for entry in self._backend.files(run.id)]
+        entries = self._backend.files(run.id)
+        others = [entry for entry in entries if not entry["path"].startswith(_LOGS)]
+        shown = tuple(_file_row(run.id, entry) for entry in others[:_MOST_FILES])
         row = run_row(run)
         page = contexts.RunPage(
             shell=self._shell(request, f"{row.name} · {present.words(run.status)}", "runs"),
@@ -126,8 +132,9 @@ class Pages:
             parent=contexts.Link(run.parent_id, run_url(run.parent_id)) if run.parent_id else None,
             children=tuple(run_row(child) for child in self._backend.list_runs(parent=run.id, limit=PAGE_SIZE)[0]),
             series=tuple(contexts.series_row(s) for s in self._backend.summaries(run.id)),
-            logs=tuple(row for row in kept if row.path.startswith(_LOGS)),
-            files=tuple(row for row in kept if not row.path.startswith(_LOGS)),
+            logs=tuple(_file_row(run.id, entry) for entry in entries if entry["path"].startswith(_LOGS)),
+            files=shown,
+            files_left=len(others) - len(shown),
             stream=run_url(run.id, "stream"),
             metrics=run_url(run.id, "metrics"),
             cancel=run_url(run.id, "cancel"),
@@ -221,7 +228,9 @@ class Pages:
         )
 
 
-def _filters(experiment: str | None, statuses: Sequence[str], tags: Sequence[str]) -> RunFilters:
+def _filters(
+    experiment: str | None, statuses: Sequence[str], tags: Sequence[str], metrics: Sequence[str]
+) -> RunFilters:
     known = {status.value: status for status in RunStatus}
     for name in statuses:
         if name and name not in known:
@@ -234,6 +243,7 @@ def _filters(experiment: str | None, statuses: Sequence[str], tags: Sequence[str
         experiment=experiment or None,
         statuses=tuple(known[name] for name in statuses if name),
         tags=tuple((key.strip(), value.strip() if sign else None) for key, sign, value in split),
+        metrics=tuple(metric_filter(metric) for metric in metrics if metric.strip()),
     )
 
 

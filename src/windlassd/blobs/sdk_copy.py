@@ -1,0 +1,95 @@
+"""Copies of ``windlass`` and ``azureml`` for jobs: each in a folder that its content names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+
+PACKAGES = ("windlass", "azureml")
+_DIGITS = 16
+Files = Sequence[tuple[str, bytes]]
+
+
+def sdk_copy(root: str) -> str:
+    """A whole copy of this installation's SDK below ``root``; made when there is none, or when it is damaged."""
+    files = installed()
+    target = os.path.join(root, name_of(files))
+    if not is_intact(target):
+        if os.path.isdir(target):
+            _make_way(target)
+        _publish(files, target)
+    return target
+
+
+def installed() -> Files:
+    """``(relative path, content)`` of the SDK's files beside this package."""
+    return _read((name, _package(name)) for name in PACKAGES)
+
+
+def is_intact(folder: str) -> bool:
+    """True when the copy holds what its name says."""
+    try:
+        return name_of(_read((name, os.path.join(folder, name)) for name in PACKAGES)) == os.path.basename(folder)
+    except OSError:  # changed this moment, or closed to us
+        return False
+
+
+def name_of(files: Files) -> str:
+    """The name of a copy of these files."""
+    digest = hashlib.sha256()
+    for relative, content in files:
+        digest.update(f"{relative}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def is_name(name: str) -> bool:
+    """True for what could name a copy; others in the folder are being made, or were left half-made."""
+    return len(name) == _DIGITS and all(digit in "0123456789abcdef" for digit in name)
+
+
+def _make_way(target: str) -> None:
+    aside = f"{target}.{os.getpid()}.damaged"
+    os.rename(target, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _publish(files: Files, target: str) -> None:
+    beside = f"{target}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)  # of a process that had our number and was killed
+    for relative, content in files:
+        path = os.path.join(beside, relative)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(content)
+    try:
+        os.rename(beside, target)
+    except OSError:  # another agent was quicker
+        shutil.rmtree(beside)
+        if not os.path.isdir(target):
+            raise
+
+
+def _read(roots: Iterable[tuple[str, str]]) -> Files:
+    files = []
+    for name, root in roots:
+        for path in sorted(_python_files(root)):
+            with open(path, "rb") as f:
+                files.append((os.path.join(name, os.path.relpath(path, root)), f.read()))
+    return files
+
+
+def _package(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None, f"{name} is not installed beside windlassd"
+    return os.path.dirname(spec.origin)
+
+
+def _python_files(root: str) -> list[str]:
+    found = []
+    for folder, names, files in os.walk(root):
+        names[:] = [n for n in names if n != "__pycache__"]
+        found += [os.path.join(folder, f) for f in files if not f.endswith((".pyc", ".pyo"))]
+    return found
