@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,29 @@ class Row:
     met: bool | None = None
 
 
+def rounds(usual: int) -> int:
+    """How often to measure: as usual, or once for a look whether everything runs (``scripts/bench --quick``)."""
+    return 1 if quick() else usual
+
+
+def quick() -> bool:
+    """True when this is such a look: sizes may be small too."""
+    return os.environ.get("BENCH_QUICK") == "1"
+
+
+def full() -> bool:
+    """True when sizes that take long or much disk are wanted too (``BENCH_FULL=1``)."""
+    return os.environ.get("BENCH_FULL") == "1"
+
+
 def tell(row: Row) -> None:
     """Print the row as a JSON line, for ``_report.py`` to read."""
     print(json.dumps(asdict(row)), flush=True)
+
+
+def table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table with columns of its own as a JSON line."""
+    print(json.dumps({"columns": list(columns), "cells": [list(row) for row in cells]}), flush=True)
 
 
 def note(text: str) -> None:

@@ -1,7 +1,7 @@
 """Run benchmarks, each in a home of its own, and put their tables into ``RESULTS.md``. Started by ``scripts/bench``.
 
-Each module of this folder without a leading underscore is a benchmark: it prints rows and notes as JSON lines
-(``_measure.py``). A run of some benchmarks replaces their sections and leaves the others, which carry their own dates.
+Each module of this folder without a leading underscore is a benchmark: it prints rows, notes and charts as JSON lines
+(``_measure.py``, ``_plot.py``). A run of some replaces their sections and leaves the others, each with its own date.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,10 +24,18 @@ from typing import Any
 import psutil
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "RESULTS.md"
-ALL = (
-    "import_cost", "log_point", "ingest", "environment", "first_line", "log_lag", "short_jobs", "big_outputs",
-)  # fmt: skip
+RESULTS, PLOTS = HERE / "RESULTS.md", HERE / "plots"
+GROUPS = {
+    "targets": (
+        "import_cost", "log_point", "ingest", "environment", "first_line", "log_lag", "short_jobs", "big_outputs",
+    ),
+    "peers": (
+        "peer_logging", "peer_first_line", "peer_short_jobs", "peer_artifacts", "peer_reading", "peer_imports",
+    ),
+    "growth": tuple(sorted(path.stem for path in HERE.glob("growth_*.py"))),
+}  # fmt: skip
+"""What a name may also stand for: DESIGN's table; what users would pick instead; how cost grows."""
+ALL = tuple(name for names in GROUPS.values() for name in names)
 _PACKAGES = ("windlass", "fastapi", "uvicorn", "uvloop", "sqlalchemy", "uv")
 _HEAD = """# Measured
 
@@ -34,6 +43,12 @@ Written by `scripts/bench`; run it again on your machine. Each baseline is measu
 it is held against, so that a busy machine hits both: trust the comparisons more than the absolute numbers. Targets are
 those of the project's design; rows without one explain the row above.
 """
+Told = Mapping[str, Any]
+_COLUMNS = {
+    "what": "what", "measured": "measured", "baseline": "against", "compared": "comparison", "target": "target",
+    "met": "met",
+}  # fmt: skip
+_ALWAYS = ("what", "measured", "target", "met")
 _DROPPED = ("WINDLASS_", "AZUREML_", "AZ_BATCH", "PYTHON")
 """Variables of whoever starts this; PYTHONDONTWRITEBYTECODE alone would make every import a compilation."""
 
@@ -41,34 +56,73 @@ _DROPPED = ("WINDLASS_", "AZUREML_", "AZ_BATCH", "PYTHON")
 def main() -> int:
     """Run the named benchmarks, or all; 1 when one failed (its old section stays), whatever the targets."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="*", help=f"which (default all): {', '.join(ALL)}")
+    parser.add_argument("name", nargs="*", help=f"which (default all): {', '.join([*GROUPS, *ALL])}")
     parser.add_argument("--no-write", action="store_true", help="print the tables and leave RESULTS.md alone")
+    parser.add_argument("--quick", action="store_true", help="one small round of each: does it run? Writes nothing")
     given = parser.parse_args()
-    if unknown := [name for name in given.name if name not in ALL]:
-        parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(ALL)}")
-    sections = {} if not RESULTS.exists() else _sections(RESULTS.read_text(encoding="utf-8"))
+    if unknown := [name for name in given.name if name not in ALL and name not in GROUPS]:
+        parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join([*GROUPS, *ALL])}")
+    names = [one for name in given.name or GROUPS for one in GROUPS.get(name, (name,))]
     failed = 0
-    for name in given.name or ALL:
-        sys.stderr.write(f"{name} …\n")
+    for name in names:
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name} …\n")
         try:
-            section = _section(name, list(_told(name)))
+            told = list(_told(name, given.quick))
         except subprocess.CalledProcessError as problem:
             sys.stderr.write(f"{name} failed: exit code {problem.returncode}\n")
             failed = 1
             continue
-        print(section, flush=True)
-        sections[name] = section
-        if not given.no_write:
-            text = "\n".join([_HEAD, *(sections[n] for n in ALL if n in sections)])
-            RESULTS.write_text(text, encoding="utf-8")
+        text = section(name, told)
+        print(text, flush=True)
+        if not (given.no_write or given.quick):
+            draw(told, PLOTS)
+            _keep(name, text)
     return failed
 
 
-def _told(name: str) -> Iterator[Mapping[str, Any]]:
+def _keep(name: str, text: str) -> None:
+    """Put the section in its place among those that ``RESULTS.md`` has by now."""
+    sections = {} if not RESULTS.exists() else _sections(RESULTS.read_text(encoding="utf-8"))
+    sections[name] = text
+    RESULTS.write_text("\n".join([_HEAD, *(sections[n] for n in ALL if n in sections)]), encoding="utf-8")
+
+
+def section(name: str, told: Sequence[Told]) -> str:
+    """The part of ``RESULTS.md`` about a benchmark that printed this."""
+    lines = [f"## {name}", "", purpose(name), "", _circumstances(name)]
+    if rows := [row for row in told if "what" in row]:
+        keys = [key for key in _COLUMNS if key in _ALWAYS or any(row[key] not in ("", None) for row in rows)]
+        lines += _table([_COLUMNS[key] for key in keys], [[_cell(row[key]) for key in keys] for row in rows])
+    for entry in told:
+        if "cells" in entry:
+            lines += _table(entry["columns"], entry["cells"])
+    for chart in told:
+        if "plot" in chart:
+            lines += ["", f"![{chart['alt']}](plots/{chart['plot']}.svg)"]
+    notes = [entry["note"] for entry in told if "note" in entry]
+    return "\n".join([*lines, "", " ".join(notes)]) + "\n" * bool(notes)
+
+
+def draw(told: Sequence[Told], folder: Path) -> None:
+    """Write the charts that a benchmark printed."""
+    for chart in told:
+        if "plot" in chart:
+            folder.mkdir(exist_ok=True)
+            (folder / f"{chart['plot']}.svg").write_text(chart["svg"], encoding="utf-8")
+
+
+def purpose(name: str) -> str:
+    """The first paragraph of the benchmark's docstring."""
+    text = (HERE / f"{name}.py").read_text(encoding="utf-8")
+    return " ".join(text.split('"""')[1].split("\n\n")[0].split())
+
+
+def _told(name: str, quick: bool) -> Iterator[Told]:
     """What the benchmark prints, run to its end in a fresh home whose processes are ended afterwards."""
     home = tempfile.mkdtemp(prefix="wl-bench-")
     variables = {key: value for key, value in os.environ.items() if not key.startswith(_DROPPED)}
     variables["WINDLASS_HOME"] = home
+    variables["BENCH_QUICK"] = str(int(quick))
     command = [sys.executable, str(HERE / f"{name}.py")]
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, cwd=home, text=True) as process:
@@ -101,34 +155,35 @@ def _belongs(process: psutil.Process, home: str) -> bool:
         return False
 
 
-def _section(name: str, told: Sequence[Mapping[str, Any]]) -> str:
-    rows = [row for row in told if "what" in row]
-    code, purpose = name + ".py", _purpose(name)
-    lines = [f"## {name}", "", purpose, "", _circumstances(code), ""]
-    lines += ["| what | measured | against | comparison | target | met |", "| --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        met = {True: "yes", False: "**no**", None: ""}[row["met"]]
-        cells = [row[key] for key in ("what", "measured", "baseline", "compared", "target")]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, met]) + " |")
-    notes = [entry["note"] for entry in told if "note" in entry]
-    return "\n".join([*lines, "", *notes]) + "\n" * bool(notes)
+def _table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    escaped = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in [titles, *cells]]
+    head, *body = ["| " + " | ".join(row) + " |" for row in escaped]
+    return ["", head, "|" + " --- |" * len(titles), *body]
 
 
-def _purpose(name: str) -> str:
-    """The first paragraph of the benchmark's docstring."""
-    text = (HERE / f"{name}.py").read_text(encoding="utf-8")
-    return " ".join(text.split('"""')[1].split("\n\n")[0].split())
+def _cell(value: str | bool | None) -> str:
+    return value if isinstance(value, str) else "" if value is None else "yes" if value else "**no**"
 
 
-def _circumstances(code: str) -> str:
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+def _circumstances(name: str) -> str:
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
+    if name in GROUPS["peers"]:
+        versions = ", ".join([f"windlass {importlib.metadata.version('windlass')}", *_peers()])
     memory_gib = psutil.virtual_memory().total / 2**30
     machine = f"{os.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
     load = os.getloadavg()[0]
     return (
-        f"*{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} · `benchmarks/{code}` · {machine}, load {load:.1f} · "
-        f"Python {platform.python_version()}, {versions}*"
+        f"*{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} · `benchmarks/{name}.py` · {machine}, "
+        f"load {load:.1f} · Python {platform.python_version()}, {versions}*"
     )
+
+
+def _peers() -> Iterator[str]:
+    """Each with the version it is pinned to."""
+    for pins in sorted(HERE.parent.glob("constraints/bench-*.txt")):
+        name = pins.stem.removeprefix("bench-")
+        pinned = re.search(rf"^{name}==(.+)$", pins.read_text(encoding="utf-8"), re.MULTILINE)
+        yield f"{name} {pinned[1] if pinned else '?'}"
 
 
 def _processor() -> str:

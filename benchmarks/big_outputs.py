@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from _measure import Row, interleaved, median_of_pairs, ms, note, tell
+from _measure import Row, interleaved, median_of_pairs, ms, note, quick, rounds, tell
 from _workspace import config, experiment, record, watch, workspace
 
 _TARGET = 1.2
@@ -30,8 +30,8 @@ sys.stdout.write("written %.6f\\n" % time.time())
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mib", type=int, default=16 if quick() else 1024)
+    parser.add_argument("--rounds", type=int, default=rounds(3))
     args = parser.parse_args()
     home = os.environ["WINDLASS_HOME"]
     source = os.path.join(home, "source.bin")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from _measure import Row, ms, note, percentile, tell
+from _measure import Row, ms, note, percentile, rounds, tell
 
 from windlass import settings
 from windlass.specs.environment import EnvironmentSpec
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requirement", nargs="*", default=["scikit-learn"])
     parser.add_argument("--root", default=os.path.join(settings.home(), "environments"))
-    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--times", type=int, default=rounds(200))
     args = parser.parse_args()
     spec = EnvironmentSpec(pip_packages=tuple(args.requirement))
     cache = EnvironmentCache(args.root)

@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import Any
 
-from _measure import Row, interleaved, median_of_pairs, ms, note, percentile, tell
+from _measure import Row, interleaved, median_of_pairs, ms, note, percentile, rounds, tell
 from _workspace import config, experiment, record, watch, workspace
 
 from windlass import Environment
@@ -83,8 +83,8 @@ class _Bare:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--cold-rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=rounds(20))
+    parser.add_argument("--cold-rounds", type=int, default=rounds(4))
     args = parser.parse_args()
     ours = _Submission()
     ours.time()  # builds the environment

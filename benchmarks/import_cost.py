@@ -8,7 +8,7 @@ import subprocess
 import sys
 from functools import partial
 
-from _measure import Row, interleaved, median_of_pairs, ms, note, tell
+from _measure import Row, interleaved, median_of_pairs, ms, note, rounds, tell
 
 _ROUNDS = 25
 _TARGET_S = 0.040
@@ -24,7 +24,7 @@ _JOB = {**os.environ, "AZUREML_RUN_ID": "r", "WINDLASS_WORKSPACE_DIR": "/nowhere
 
 def main() -> None:
     calls = {name: partial(_start, code) for name, code in _IMPORTS.items()}
-    seconds = interleaved(_ROUNDS, {"bare": partial(_start, "pass"), **calls})
+    seconds = interleaved(rounds(_ROUNDS), {"bare": partial(_start, "pass"), **calls})
     bare = statistics.median(seconds["bare"])
     for name in _IMPORTS:
         more = median_of_pairs(seconds[name], seconds["bare"], lambda a, b: a - b)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from _measure import Row, ms, note, tell
+from _measure import Row, ms, note, quick, tell
 
 from windlass.specs.run import RunSpec
 from windlass.specs.spool import FLOAT, FLOAT_BODY, SERIES, Frame, decode, seal, series_frame
@@ -34,7 +34,8 @@ RUNS, SERIES_COUNT, BATCH, THREADS, ROUNDS = 64, 20, 200, 16, 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each measurement takes")
+    usual = 0.2 if quick() else 3.0
+    parser.add_argument("--seconds", type=float, default=usual, help="how long each measurement takes")
     parser.add_argument("--folder", help="where to put the databases; default: the temporary folder")
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="ingest-", dir=args.folder)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from _measure import Row, ms, note, percentile, tell
+from _measure import Row, ms, note, percentile, quick, tell
 from _workspace import cluster, config, experiment, watch, workspace
 
 from windlass import Run, ScriptRunConfig, Workspace
@@ -45,7 +45,7 @@ while time.monotonic() < end:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=200)
+    parser.add_argument("--lines", type=int, default=10 if quick() else 200)
     parser.add_argument("--runs", type=int, default=8, help="logging runs at once")
     parser.add_argument("--series", type=int, default=20)
     parser.add_argument("--rates", type=float, nargs="*", default=[100.0, 400.0], help="points per series and second")

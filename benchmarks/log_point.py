@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from _measure import Row, interleaved, median_of_pairs, tell
+from _measure import Row, interleaved, median_of_pairs, rounds, tell
 
 _ROUNDS, _POINTS = 40, 2000
 _FRAME = b"x" * 37  # the size of a float point's frame
@@ -26,7 +26,7 @@ def main() -> None:
             "bare": partial(_time, lambda value: os.write(fd, _FRAME)),
             "ours": partial(_time, lambda value: log("loss", value)),
         }
-        seconds = interleaved(_ROUNDS, calls)
+        seconds = interleaved(rounds(_ROUNDS), calls)
     ratio = median_of_pairs(seconds["ours"], seconds["bare"], lambda a, b: a / b)
     tell(Row(
         "`run.log`, one point", f"{min(seconds['ours']) * 1e6:.2f} µs",

@@ -17,7 +17,7 @@ import threading
 import time
 
 import psutil
-from _measure import Row, ms, note, tell
+from _measure import Row, ms, note, quick, rounds, tell
 from _workspace import cluster, config, experiment, workspace
 
 from windlass import ScriptRunConfig, Workspace
@@ -27,18 +27,18 @@ _TARGET = 0.5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=150)
+    parser.add_argument("--jobs", type=int, default=10 if quick() else 150)
     parser.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 4, 8])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds(3))
     args = parser.parse_args()
     ws = workspace()
     jobs = {nodes: config("print(1)\n", cluster(ws, nodes)) for nodes in args.nodes}
-    _through(ws, jobs[args.nodes[-1]], 20)  # warm
+    through(ws, jobs[args.nodes[-1]], 20)  # warm
     found: dict[int, list[tuple[float, float, float]]] = {nodes: [] for nodes in args.nodes}
     for _ in range(args.rounds):
         for nodes, job in jobs.items():
             before = _bare(args.jobs // 2)
-            total_s, submit_s = _through(ws, job, args.jobs)
+            total_s, submit_s = through(ws, job, args.jobs)
             bare_s = (before + _bare(args.jobs // 2)) / (args.jobs // 2 * 2)
             found[nodes].append((args.jobs / total_s, args.jobs / submit_s, 1 / bare_s))
     best = max(found, key=lambda nodes: _share(found[nodes]))
@@ -63,7 +63,7 @@ def _cpu_of_parts(ws: Workspace, job: ScriptRunConfig, count: int) -> dict[str, 
         "agent": agent, "keeper, and the job itself": agent.children()[0],
     }  # fmt: skip
     before = {part: _cpu_s(process) for part, process in parts.items()}
-    _through(ws, job, count)
+    through(ws, job, count)
     return {part: (_cpu_s(process) - before[part]) / count for part, process in parts.items()}
 
 
@@ -76,7 +76,7 @@ def _share(rates: list[tuple[float, float, float]]) -> float:
     return statistics.median(rate / bare for rate, _, bare in rates)
 
 
-def _through(ws: Workspace, job: ScriptRunConfig, count: int) -> tuple[float, float]:
+def through(ws: Workspace, job: ScriptRunConfig, count: int) -> tuple[float, float]:
     """Seconds from the first submit until all are final, and until all are submitted."""
     name = f"jobs-{time.monotonic_ns()}"
     ended: set[str] = set()

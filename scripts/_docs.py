@@ -14,6 +14,7 @@ import typer
 from azureml._absent import reason_for
 from windlass import settings
 from windlass.cli.app import app
+from windlass.specs.findings import CODES
 from windlassd.testing.surface import NO, PARTLY, YES, Class, Member, Surface
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,25 @@ _SETTINGS_HEAD = """# Settings
 
 A value is looked up when it is needed, in this order: argument, environment variable, `windlass.json` in the current
 folder or a parent, `settings.json` in the home, default.
+"""
+_DOCTOR_HEAD = """# `windlass doctor`
+
+Finds what is wrong with a workspace, its home and this machine, says what it means, and with `--repair` repairs what
+can be. It works while runs go on, then inside the server, and tells of nothing that is merely under way. When no server
+runs, or none can start, it works alone, and no server can start until it is done.
+
+| option | |
+| --- | --- |
+| `--deep` | compares every file, content and metric point with its checksum or summary; starts each interpreter |
+| `--repair` | repairs; a second look tells whether that helped |
+| `--json` | one line: `findings`, and how many `problems`, `notes` and `repaired` |
+
+Exit code 0: nothing is wrong, or all of it was repaired; 1: problems are left; 2: the doctor itself could not work.
+Notes are no problems. A repair deletes nothing that anything needs or whose owner is not known: such things move to
+`lost+found` in the workspace's folder, with `index.jsonl` to say where they came from. Nothing looks into that folder;
+delete it when you need nothing of it.
+
+## Findings
 """
 _COMPATIBILITY_HEAD = """# What there is of the Azure ML SDK v1
 
@@ -89,8 +109,19 @@ def compatibility() -> str:
     return "\n".join(parts)
 
 
+def doctor_reference() -> str:
+    """The text of ``docs/doctor.md``."""
+    rows = [
+        f"| `{name}` | {code.severity} | {_cell(code.means)} | {_cell(code.repair)} | {_cell(code.advice)} |"
+        for name, code in CODES.items()
+    ]
+    head = ["| code | | what it means | what `--repair` does | what you can do |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([_NOTE, _DOCTOR_HEAD, *head, *rows, ""])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_reference,
+    "doctor.md": doctor_reference,
     "settings.md": settings_reference,
     "compatibility.md": compatibility,
 }

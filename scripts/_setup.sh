@@ -5,7 +5,7 @@ setup() {
     cd "$root"
     local kind=${1:-user} python stamp wanted
     python=$(find_python) || exit 1
-    wanted="$kind $("$python" -c 'import sys; print(sys.version)') $(cat pyproject.toml sdk/pyproject.toml constraints/*.txt | cksum)"
+    wanted="$kind $("$python" -c 'import sys; print(sys.version)') $(cat pyproject.toml sdk/pyproject.toml constraints/{dev,windlass}.txt | cksum)"
     stamp=.venv/.windlass-setup
     if [ -x .venv/bin/python ] && { [ "$(cat $stamp 2>/dev/null)" = "$wanted" ] || [ "$(cat $stamp 2>/dev/null)" = "${wanted/user/dev}" ]; }; then
         return
