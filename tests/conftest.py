@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from windlassd.testing.harness import Workspace
+
 _DROPPED = ("WINDLASS_", "AZUREML_", "AZ_BATCH", "OMPI_", "MLFLOW_")
 
 
@@ -30,6 +32,18 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WINDLASS_HOME", str(folder))
     yield folder
     end_processes_of(folder)
+
+
+@pytest.fixture
+def shared(shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace whose server is up already and holds other tests' runs; for tests that change no setting.
+
+    ``shared_home`` is for each folder of tests to make.
+    """
+    monkeypatch.setenv("WINDLASS_HOME", str(shared_home))
+    made = Workspace()
+    yield made
+    made.client.close()
 
 
 def end_processes_of(home: Path) -> None:

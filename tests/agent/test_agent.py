@@ -20,6 +20,7 @@ from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.agent import agent as agent_module
+from windlassd.agent import node_run
 from windlassd.agent.agent import Agent
 from windlassd.blobs.files import FileBlobStore
 from windlassd.blobs.run_folder import DRIVER_LOG, RunFolder
@@ -198,6 +199,48 @@ def test_a_run_whose_end_is_recorded_is_cleared_up(
     assert os.listdir(over.root) == ["files"] and os.listdir(going.root) == ["files"]
     assert Path(over.get("outputs/model.txt")).read_text() == "weights"
     assert held(workspace_dir) == [] and len(server.asked) == 3
+
+
+def failing_once(call: Callable[..., Any], *about: Any) -> Callable[..., Any]:
+    """``call``, but for the first one that begins with these arguments."""
+    failed: list[Any] = []
+
+    def called(*given: Any, **more: Any) -> Any:
+        if not failed and given[: len(about)] == about:
+            failed.append(given)
+            raise TypeError("no such thing")
+        return call(*given, **more)
+
+    return called
+
+
+@pytest.mark.parametrize("broken", ["finalizing", "outcome", "ledger"])
+@pytest.mark.parametrize("lost", [False, True], ids=["held", "lost"])
+def test_a_bug_at_the_very_end_is_told_and_leaves_no_run_hanging(
+    begin: Callable[[], Agent], server: FakeServer, workspace_dir: str, monkeypatch: pytest.MonkeyPatch, broken: str,
+    lost: bool,
+) -> None:  # fmt: skip
+    if lost:
+        left_behind(workspace_dir, "run_1")
+        server.records["run_1"] = RunStatus.RUNNING
+    agent = begin()
+    shipper, ledger = agent._tools.shipper, agent._tools.ledger
+    if broken == "finalizing":
+        monkeypatch.setattr(shipper, "event", failing_once(shipper.event, "run_1", 1, "finalizing"))
+    elif broken == "outcome":
+        monkeypatch.setattr(node_run, "_kept", lambda folder: [{"path": b"no text", "size": 1}])
+    else:
+        monkeypatch.setattr(node_run.data, "copy_back", lambda *_: ["1 file was not sent."])
+        monkeypatch.setattr(ledger, "remove", failing_once(ledger.remove, "run_1"))
+    agent.obey({"known": [["run_1", 1]]} if lost else {"start": to_wire(launch())})
+    outcome = wait_for_end(agent, server)["outcome"]
+    assert outcome["reason_code"] == "internal_error" and "Please report it" in outcome["message"], outcome
+    assert RunFolder(workspace_dir, "run_1").root in outcome["message"]
+    for thread in list(agent_threads()):
+        thread.join(30)
+    assert agent._held() == [] and held(workspace_dir) == []
+    found = RunFolder(workspace_dir, "run_1").get("outputs/model.txt")
+    assert Path(found).read_text() == "weights", "what the script wrote is still there"
 
 
 def agent_threads() -> Iterator[Any]:

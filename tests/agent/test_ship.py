@@ -221,6 +221,26 @@ def test_what_a_script_puts_among_the_spools_stops_nobody(
     assert server.spools == {"run_1/e.spool": b"junk" * 100, "run_1/z.spool": points(2)}
 
 
+@pytest.mark.parametrize("problem", [OSError(5, "Input/output error"), TypeError("a bug of ours")], ids=["disk", "bug"])
+def test_a_spool_that_cannot_be_read_does_not_keep_the_end_waiting(
+    shipper: Shipper, server: FakeServer, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    own = ship.frames_at
+
+    def read(path: str, start: int, last: bool = False) -> tuple[bytes, int]:
+        data, whole = own(path, start, last)
+        if data == points(4):
+            raise problem
+        return data, whole
+
+    monkeypatch.setattr(ship, "frames_at", read)
+    write(folder, points(2), "1.spool")
+    write(folder, points(4), "2.spool")
+    within(lambda: shipper.drain("run_1", folder))
+    assert server.spools == {"run_1/1.spool": points(2)}
+    assert len(shipper.unread("run_1")) == 1 and "could not all be read" in shipper.unread("run_1")[0]
+
+
 def test_logs_are_told_when_they_grew_and_only_then(shipper: Shipper, server: FakeServer, folder: RunFolder) -> None:
     log = Path(folder.log("azureml-logs/70_driver_log.txt"))
     log.write_text("ab")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -85,6 +86,25 @@ def test_what_did_not_change_is_a_link(tmp_path: Path, source: Path) -> None:
     assert Path(second.path, "t/below/b.bin").stat().st_size == 3_000_000
 
 
+@pytest.mark.parametrize("damage", [b"", b"Y", b"more"])
+def test_a_file_that_changed_in_the_backup_before_is_copied_again(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    os.utime(source / "a.txt", ns=(0, 10**18))  # its times differ by hours from those of the damage
+    first = begun(tmp_path)
+    first.file("t", str(source / "a.txt"))
+    first.file("blob", str(source / "a.txt"), hashlib.sha256(b"a").hexdigest())
+    finished(first)
+    for name in ("t", "blob"):
+        os.chmod(os.path.join(first.path, name), 0o600)
+        Path(first.path, name).write_bytes(damage)
+    second = begun(tmp_path, 2000.0)
+    second.file("t", str(source / "a.txt"))
+    second.file("blob", str(source / "a.txt"), hashlib.sha256(b"a").hexdigest())
+    assert finished(second, 2000.0).new_bytes == 2
+    assert [Path(second.path, name).read_bytes() for name in ("t", "blob")] == [b"a", b"a"]
+
+
 def test_a_file_of_this_very_moment_is_copied_again(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +128,7 @@ def test_a_content_is_known_by_its_name_and_checked_when_it_is_copied(tmp_path: 
     second = begun(tmp_path, 2000.0)
     assert second.file("blob", str(source / "a.txt"), right), "the backup before has it right"
     assert finished(second, 2000.0).new_bytes == 0
+    assert index(second)["blob"].size == 1, "what the backup has, and not what lies damaged in the workspace"
 
 
 def test_a_file_that_grows_is_taken_up_to_where_it_was(tmp_path: Path, source: Path) -> None:
@@ -152,3 +173,17 @@ def test_two_of_one_second_have_two_names_and_only_so_many_stay(tmp_path: Path) 
     assert names(tmp_path)[1:] == ["ws-1970-01-01T00-16-40Z-2", "ws-1970-01-01T00-16-40Z-3"]
     assert into.keep_only(1) == ["ws-1970-01-01T00-16-40Z", "ws-1970-01-01T00-16-40Z-2"]
     assert names(tmp_path) == ["ws-1970-01-01T00-16-40Z-3"]
+
+
+def test_an_old_backup_that_cannot_be_removed_does_not_fail_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for made in (1000.0, 2000.0):
+        finished(into := begun(tmp_path, made), made)
+
+    def refused(path: str) -> None:
+        raise PermissionError(errno.EACCES, "not yours", path)
+
+    monkeypatch.setattr(backup_folder, "remove_tree", refused)
+    assert into.keep_only(1) == ["ws-1970-01-01T00-16-40Z"]
+    assert [name for name, _ in backups_in(into.folder)] == ["ws-1970-01-01T00-33-20Z"]

@@ -112,7 +112,7 @@ def test_contents_are_on_disk_before_their_names(blobs: FileBlobStore, monkeypat
     assert steps[:4] == ["sync file", "sync file", "rename", "rename"]
     assert set(steps[4:]) == {"sync folder"}
     steps.clear()
-    monkeypatch.setattr("windlassd.blobs.files.sync_file_system", lambda path: steps.append("sync all") or True)
+    monkeypatch.setattr("windlassd.blobs.syncing.sync_file_system", lambda path: steps.append("sync all") or True)
     blobs.put_many([(hash_of(b"x%d" % n), [b"x%d" % n]) for n in range(100)])
     assert steps == ["sync all", *["rename"] * 100, "sync all"]
 

@@ -93,6 +93,15 @@ def test_a_reader_that_leaves_ends_the_command_quietly(history: History, words: 
     assert said.returncode == 1
 
 
+@pytest.mark.parametrize("words", [["ps"], ["run", "show", "last", "--json"], ["open", "--print"], ["--help"]])
+def test_a_closed_stdout_changes_nothing_else(history: History, words: list[str]) -> None:
+    said = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *COMMAND, *words], stderr=subprocess.PIPE, text=True, timeout=30
+    )
+    assert "Error" not in said.stderr and "Traceback" not in said.stderr
+    assert said.returncode == 0
+
+
 def test_piped_output_is_plain(history: History) -> None:
     for words in (["ps"], ["run", "show", "last"], ["server"], ["compute"], ["--help"]):
         said = subprocess.run([*COMMAND, *words], capture_output=True, timeout=30)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Cli, History
-from conftest import processes_of
+from conftest import end_processes_of, processes_of
+from windlassd.testing.harness import Workspace
 
 MACHINE = {"disk_low", "gpu_hidden", "disk_full"}
 
@@ -18,11 +21,25 @@ def codes(said: object) -> list[str]:
     return [f["code"] for f in said["findings"] if f["code"] not in MACHINE]  # type: ignore[index]
 
 
+@pytest.fixture(scope="module")
+def stopped_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose workspace has one run and no server."""
+    home = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINDLASS_HOME", str(home))
+        workspace = Workspace("ws")
+        workspace.wait(workspace.submit("print('ran')"))
+        workspace.stop()
+        workspace.client.close()
+        workspace.wait_until_gone()
+    yield home
+    end_processes_of(home)
+
+
 @pytest.fixture
-def stopped(cli: Cli, project: Path, home: Path) -> Path:
-    """A workspace with one run, whose server does not run."""
-    assert cli("submit", "train.py").code == 0
-    assert cli("server", "stop", "--force").code == 0
+def stopped(stopped_home: Path, project: Path, home: Path) -> Path:
+    """A copy of that workspace, in a home of its own."""
+    shutil.copytree(stopped_home, home, dirs_exist_ok=True, symlinks=True)
     return home / "workspaces" / "ws"
 
 

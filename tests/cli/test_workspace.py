@@ -50,6 +50,9 @@ def test_a_backup_is_made_listed_checked_and_restored(
     assert [entry["path"] for entry in cli("workspace", "backup", folder, "--list", "--json").json["backups"]] == [path]
     assert os.path.basename(path) in cli("workspace", "backup", folder, "--list").out
     assert "have their checksums" in cli("workspace", "backup", folder, "--verify").out
+    for words in (["--list", "--verify"], ["--list", "--keep", "1"], ["--verify", "--keep", "1"]):
+        refused = cli("workspace", "backup", folder, *words)
+        assert refused.code == 2 and "cannot be had together" in refused.err, "no option is ignored"
     monkeypatch.setenv("WINDLASS_HOME", str(tmp_path / "home"))
     said = cli("workspace", "restore", folder, "--name", "copy")
     assert said.out == f"Workspace copy in {tmp_path}/home/workspaces/copy\n", said

@@ -38,3 +38,12 @@ def test_what_a_power_loss_left_is_cleared_away(tmp_path: Path) -> None:
         (tmp_path / "announced" / name).write_text("[{")
     assert Announced(str(tmp_path)).contents() == set()
     assert os.listdir(tmp_path / "announced") == []
+
+
+def test_a_client_that_has_not_come_back_for_a_day_is_not_waited_for(tmp_path: Path) -> None:
+    announced = Announced(str(tmp_path))
+    for snapshot in (ID, OTHER):
+        announced.add(snapshot, FILES)
+        announced.keep(snapshot)
+    os.utime(tmp_path / "announced" / f"{ID}.json", (1.0, 1.0))
+    assert Announced(str(tmp_path)).find(ID) is None and os.listdir(tmp_path / "announced") == [f"{OTHER}.json"]

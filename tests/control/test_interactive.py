@@ -81,6 +81,31 @@ def test_the_run_of_a_process_that_is_gone_is_failed_with_what_it_logged(in_worl
     with_interactive(in_world, work)
 
 
+def test_what_a_lost_process_wrote_is_told_from_what_lay_there_whatever_the_clock_said(
+    in_world: InWorld, tmp_path: Path
+) -> None:
+    """The clock may be set back while it works, and an earlier run's files may bear times of the future."""
+
+    def wrote(name: str, text: str, mtime: float) -> None:
+        path = tmp_path / "outputs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (mtime, mtime))
+
+    async def work(world: World, control: Interactive) -> None:
+        for name in ("old.txt", "overwritten.txt"):
+            wrote(name, "of an earlier run", time.time() + 1000)
+        record, _ = await control.begin(asked(NOBODY, folder=str(tmp_path)))
+        wrote("new.txt", "mine", 1000.0)
+        wrote("overwritten.txt", "mine as well", 1000.0)
+        await ended(world, record.id)
+        folder = world.core.folder(record.id)
+        assert [file["path"] for file in folder.list()] == ["outputs/new.txt", "outputs/overwritten.txt"]
+        assert Path(folder.get("outputs/new.txt")).read_text() == "mine"
+
+    with_interactive(in_world, work)
+
+
 def killed_at_begin(
     monkeypatch: pytest.MonkeyPatch, request_id: str
 ) -> Callable[[World, Interactive], Awaitable[None]]:  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 
 from control.conftest import InWorld
 from control.world import World
+from windlass.errors import ServiceUnavailable, UserErrorException
 from windlass.specs import spool
 from windlass.specs.run import RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs.room import bytes_on_disk
 from windlassd.blobs.snapshots import snapshot_id
+from windlassd.control import retention
 from windlassd.control.deletions import Deletions
 from windlassd.control.retention import DAY_S, Old, Retention, choose
-from windlassd.store.base import Conflict, ModelRecord, RunStub
+from windlassd.store.base import Conflict, ModelRecord, RunStub, StoreFull, StoreSpace
+from windlassd.store.sql import SqlReader
 
 NOW = 1_700_000_000.0
 BIG = 1 << 20
@@ -168,6 +172,142 @@ def test_what_a_client_was_told_is_here_stays_until_it_has_used_it(in_world: InW
     in_world(work)
 
 
+def test_submits_wait_for_no_look_at_all_snapshots_and_what_they_bring_in_meanwhile_stays(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[bool, bool]] = []
+
+    async def work(world: World) -> None:
+        keeper = Keeper(world)
+        await keeper.run("r", b"wanted again")
+        sha256, look = hashlib.sha256(b"wanted again").hexdigest(), SqlReader.used_blobs
+
+        def used_blobs(tx: SqlReader, hashes: Iterable[str], known: Set[str] = frozenset()) -> set[str]:
+            looked.append((world.core.keeping.locked(), bool(known)))
+            found = look(tx, hashes, known)
+            if len(looked) == 1:
+                files = [{"path": "same.py", "sha256": sha256, "size": 12, "mode": 0o644}]
+                world.core.store.write(lambda w: w.add_snapshot(snapshot_id(files), files, 1.0)).result(60)
+            return found
+
+        await keeper.run("stays", b"other")
+        monkeypatch.setattr(SqlReader, "used_blobs", used_blobs)
+        await keeper.deletions.runs(["r"])
+        assert world.core.blobs.path(sha256), "a snapshot has it since a moment ago"
+
+    in_world(work)
+    assert looked == [(False, False), (True, True)]
+
+
+def test_what_came_into_an_experiment_while_it_was_deleted_is_freed_too(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        keeper = Keeper(world)
+        await keeper.run("r")
+        delete, late = keeper.deletions._delete, world.core.folder("late").root
+
+        async def and_one_more(wanted: Any) -> Any:
+            answer = await delete(wanted)
+            await keeper.run("late")
+            return answer
+
+        keeper.deletions._delete = and_one_more  # type: ignore[method-assign]
+        answer = await keeper.deletions.experiment("exp")
+        assert answer["runs"] == ["r", "late"] and keeper.deletions.busy()
+        await keeper.deletions.free()
+        assert not os.path.exists(late)
+
+    in_world(work)
+
+
+def test_runs_say_why_they_wait_while_an_old_database_is_written_anew(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(world: World) -> None:
+        keeper, store, said = Keeper(world), world.core.store, []
+        await keeper.run("r")
+        monkeypatch.setattr(store, "space", lambda: StoreSpace(1, 1, rewrites=True))
+        shrink = store.shrink
+
+        def told() -> Future[bool]:
+            assert world.core.trouble
+            said.append(world.core.trouble.reason().message)
+            return shrink()
+
+        monkeypatch.setattr(store, "shrink", told)
+        await keeper.deletions.runs(["r"])
+        assert "older version of Windlass" in said[0] and said[0].endswith("as soon as this is done.")
+        assert world.core.trouble is None
+
+    in_world(work)
+
+
+def test_a_plan_measures_folders_when_it_has_read_the_records(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read holds the log of writes: it grows until the read ends."""
+
+    async def work(world: World) -> None:
+        keeper = Keeper(world)
+        await keeper.run("r")
+        reading, read = [0], world.core.store.read
+
+        def counted(work: Any) -> Any:
+            reading[0] += 1
+            try:
+                return read(work)
+            finally:
+                reading[0] -= 1
+
+        def measure(*paths: str) -> int:
+            assert not reading[0]
+            return bytes_on_disk(*paths)
+
+        monkeypatch.setattr(world.core.store, "read", counted)
+        monkeypatch.setattr(retention, "bytes_on_disk", measure)
+        assert (await keeper.retention.plan(Old(NOW)))["bytes"] >= BIG
+
+    in_world(work)
+
+
+def test_the_doctor_is_told_that_nothing_is_freed_beside_a_backup(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        deletions = Deletions(world.core)
+        async with world.core.freeing:
+            with pytest.raises(ServiceUnavailable, match="While a backup is made"):
+                await deletions.contents(["0" * 64])
+        await deletions.contents(["0" * 64])
+
+    in_world(work)
+
+
+def test_a_deletion_on_a_full_disk_gives_up_the_room_set_aside(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(world: World) -> None:
+        keeper, store = Keeper(world), world.core.store
+        for name in ("p", "q"):
+            await keeper.run(name, name.encode())
+        os.makedirs(os.path.join(world.dir, "server"), exist_ok=True)
+        keeper.deletions.resume()
+        reserve, write, seen = os.path.join(world.dir, "server", "reserve"), store.write, []
+
+        def full(work: Any) -> Any:
+            seen.append(os.path.exists(reserve))
+            if seen[-1]:
+                raise StoreFull("the disk is full")
+            return write(work)
+
+        monkeypatch.setattr(store, "write", full)
+        with pytest.raises(StoreFull):
+            await world.core.write(lambda tx: tx.set_meta("x", "y"))
+        assert (await keeper.deletions.runs(["p"]))["runs"] == ["p"]
+        assert seen[:3] == [True, True, False] and keeper.ids() == ["q"]
+        assert os.path.exists(reserve), "there is room again"
+        monkeypatch.setattr(store, "write", write)
+
+    in_world(work)
+
+
 def test_a_restarted_server_goes_on_freeing(in_world: InWorld) -> None:
     places: list[str] = []
 
@@ -221,6 +361,18 @@ def test_a_plan_tells_what_pruning_frees(in_world: InWorld) -> None:
         assert (await keeper.retention.prune(old))["runs"] == ["old", "old_0"]
         freed = before - keeper.measured()
         assert 0.8 * plan["bytes"] < freed < 1.5 * plan["bytes"]  # pages and the log of writes come to it
+
+    in_world(work)
+
+
+def test_an_experiment_that_is_not_there_is_no_empty_answer(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        keeper = Keeper(world)
+        await keeper.run("old", ended=1.0)
+        name = world.get("old").experiment
+        for ask in (keeper.retention.plan, keeper.retention.prune):
+            with pytest.raises(UserErrorException, match=f"no experiment '{name}s'.*Did you mean '{name}'"):
+                await ask(Old(NOW, f"{name}s"))
 
     in_world(work)
 

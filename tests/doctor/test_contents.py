@@ -62,6 +62,12 @@ def test_a_blob_of_another_size_is_found_without_reading_it(clinic: Clinic) -> N
     assert len(clinic.lost()) == 1
 
 
+def test_a_sound_blob_stays_though_the_list_has_another_size(clinic: Clinic) -> None:
+    clinic.sql("UPDATE models SET files = json_remove(json_set(files, '$[0].size', 1), '$[1].size')")
+    assert "blob_damaged" not in {finding.code for finding in clinic.doctor(repair=True, deep=True)}
+    assert blob(clinic, b"weights" * 100).exists() and clinic.lost() == []
+
+
 def test_a_blob_of_the_same_size_is_found_by_deep(clinic: Clinic) -> None:
     weights = blob(clinic, b"weights" * 100)
     rewrite(weights, b"wEights" * 100)

@@ -15,6 +15,7 @@ from alembic.config import Config
 from doctor.conftest import Clinic
 from windlassd.store._migrate import MIGRATIONS
 from windlassd.store._sqlite import writer_engine
+from windlassd.store.base import StoreError
 from windlassd.store.schema import REVISION
 from windlassd.store.sql import SqlStore
 
@@ -26,6 +27,13 @@ def test_a_database_that_is_gone_while_its_runs_are_there(clinic: Clinic) -> Non
     assert not (clinic.dir / "windlass.db").exists(), "nothing is made in its place"
 
 
+def test_one_that_is_gone_is_told_so_after_a_server_tried_to_start_on_it(clinic: Clinic) -> None:
+    (clinic.dir / "windlass.db").unlink()
+    with pytest.raises(StoreError, match="is missing or empty, but 2 runs lie in"):
+        SqlStore.open(str(clinic.dir))
+    assert "2 runs" in clinic.left("database_missing").detail
+
+
 def test_a_workspace_that_never_had_one_is_healthy(clinic: Clinic) -> None:
     for name in os.listdir(clinic.dir):
         if name.startswith("windlass.db"):
@@ -33,6 +41,17 @@ def test_a_workspace_that_never_had_one_is_healthy(clinic: Clinic) -> None:
     (clinic.dir / "runs").rename(clinic.home / "elsewhere")
     assert clinic.doctor(deep=True) == []
     assert not (clinic.dir / "windlass.db").exists()
+
+
+def test_the_copy_from_before_an_upgrade_is_no_finding_in_its_week(clinic: Clinic) -> None:
+    copy = clinic.dir / "windlass.db.before-0009"
+    shutil.copy(clinic.dir / "windlass.db", copy)
+    assert clinic.doctor(deep=True) == []
+    os.utime(copy, (1.0, 1.0))
+    clinic.repaired("database_copy")
+    assert not copy.exists()
+    (clinic.dir / "windlass.db.before-0009.part").write_bytes(b"begun")
+    clinic.repaired("database_copy")
 
 
 def test_a_database_of_something_else(clinic: Clinic) -> None:
@@ -112,6 +131,21 @@ def test_what_can_be_read_of_a_damaged_database_is_saved(clinic: Clinic, seed: i
     assert (clinic.dir / "lost+found" / kept).read_bytes() == damaged, "the damaged one is kept"
     SqlStore.open(str(clinic.dir)).close()
     assert not [f for f in clinic.doctor(repair=True) if f.code == "database_damaged"]
+
+
+@pytest.mark.parametrize("left", [0.95, 0.6])
+def test_what_is_left_of_a_database_that_was_cut_short_is_saved(clinic: Clinic, left: float) -> None:
+    many_rows(clinic)
+    runs = clinic.sql("SELECT id, status FROM runs ORDER BY seq")
+    before = {row[0] for row in clinic.sql("SELECT key FROM meta")}
+    path = clinic.dir / "windlass.db"
+    os.truncate(path, int(path.stat().st_size * left) // 4096 * 4096)
+    assert [f.code for f in clinic.doctor()][:1] == ["database_damaged"]
+    found = clinic.doctor(repair=True)
+    assert found[0].code == "database_damaged" and found[0].state == "repaired", found
+    assert clinic.sql("SELECT id, status FROM runs ORDER BY seq") == runs
+    saved = {row[0] for row in clinic.sql("SELECT key FROM meta")}
+    assert saved <= before and len(saved) >= (left - 0.1) * len(before), f"{len(saved)} of {len(before)}"
 
 
 def many_rows(clinic: Clinic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from doctor.conftest import Clinic
 from windlass import _microsoft
 from windlassd.compute import _gpus
-from windlassd.doctor import machine
+from windlassd.doctor import alone, machine
 from windlassd.doctor.patient import Patient
 
 
@@ -147,3 +148,17 @@ def test_a_process_of_an_ended_run_is_killed_and_no_other(clinic: Clinic) -> Non
         for process in (ended, another):
             process.kill()
             process.communicate()
+
+
+def test_a_server_whose_lock_file_was_deleted_still_has_its_workspace(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "_WAIT_S", 0.0)
+    (clinic.dir / "runs" / "whose_1").mkdir()
+    held = os.open(clinic.dir, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = {finding.code: finding.state for finding in clinic.doctor(repair=True)}
+    finally:
+        os.close(held)
+    assert found == {"server_silent": "open", "run_folder_orphan": "open"}

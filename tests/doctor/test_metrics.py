@@ -68,11 +68,43 @@ def test_a_chunk_of_wrong_length_is_kept_aside_and_its_points_count_as_lost(clin
     assert '"base64"' in clinic.index()
 
 
+def test_two_damaged_chunks_of_one_series_go_one_after_the_other(clinic: Clinic) -> None:
+    columns = "series_id, spool_id, sealed, length, kind, steps, points"
+    clinic.sql(f"INSERT INTO chunks ({columns}, times) SELECT {columns}, '' FROM chunks")
+    clinic.sql("UPDATE chunks SET times = x'0102' WHERE series_id = (SELECT id FROM series WHERE name = 'loss')")
+    clinic.sql("DELETE FROM chunks WHERE times = ''")
+    found = clinic.doctor(repair=True)
+    assert len(found) > 1 and {(f.code, f.state) for f in found} == {("chunk_damaged", "repaired")}, found
+    assert clinic.doctor(deep=True) == []
+
+
 def test_a_chunk_that_does_not_unpack_is_found_by_deep(clinic: Clinic) -> None:
     clinic.sql("UPDATE chunks SET points = CAST('[\"a text' AS BLOB) WHERE kind = ?", spool.JSON)
     assert clinic.doctor() == []
     assert "note" in clinic.only("chunk_damaged", deep=True).where
     clinic.repaired("chunk_damaged", deep=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "deep"),
+    [
+        ("UPDATE outlines SET length = 7", False),
+        ("UPDATE outlines SET points = x'0102'", False),
+        ("UPDATE outlines SET kind = 3", False),
+        ("UPDATE outlines SET steps = times", False),
+        ("UPDATE outlines SET points = zeroblob(8 * length)", True),
+    ],
+)
+def test_an_outline_that_is_not_of_its_points_is_made_anew(clinic: Clinic, damage: str, deep: bool) -> None:
+    columns = "length, kind, times, steps, points"
+    clinic.sql("UPDATE chunks SET sealed = 1")
+    clinic.sql(f"INSERT INTO outlines (chunk_id, {columns}) SELECT id, {columns} FROM chunks WHERE kind = 2")
+    assert clinic.doctor(deep=True) == []
+    before = clinic.sql("SELECT count(*) FROM outlines")
+    clinic.sql(f"{damage} WHERE chunk_id = (SELECT min(chunk_id) FROM outlines)")
+    assert "loss" in clinic.only("outline_wrong", deep=deep).where
+    clinic.repaired("outline_wrong", deep=deep)
+    assert clinic.sql("SELECT count(*) FROM outlines") == before
 
 
 def test_points_of_a_killed_client_are_brought_in(clinic: Clinic) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import end_processes_of, processes_of
 from faults.evidence import left_over
+from faults.hour import FastClock
 from windlass._transport.autostart import is_running
 from windlassd.testing.harness import Workspace
 
@@ -58,9 +59,9 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def shared(shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """A workspace whose server is up already and holds other tests' runs; for tests that change no setting."""
-    monkeypatch.setenv("WINDLASS_HOME", str(shared_home))
-    made = Workspace()
-    yield made
-    made.client.close()
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastClock:
+    """The clock of every process that the test starts."""
+    made = FastClock(tmp_path)
+    for name, value in made.variables.items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -16,6 +16,7 @@ from faults import diary as _diary
 from faults.diary import Diary
 from windlass.specs.run import RunRecord
 from windlassd.agent.leftovers import processes_of
+from windlassd.blobs.files import leftovers
 from windlassd.doctor.alone import examine_alone
 from windlassd.testing.harness import Workspace
 
@@ -153,10 +154,16 @@ _TEMPORARY = re.compile(
 
 
 def left_over(home: Path) -> list[str]:
-    """Temporary files, work folders and unshipped spools that lie in a home though nothing runs; should be none."""
+    """Temporary files, work folders and unshipped spools that lie in a home and nobody owns; should be none.
+
+    A server or agent that lives has a folder of its own for unfinished contents: that is nobody's leftover.
+    """
     found = []
     for folder, folders, files in os.walk(home):
         if folder.endswith("/sdk"):
             folders.clear()
+        elif folder.endswith("/blobs/tmp"):
+            dead = leftovers(os.path.dirname(folder))
+            folders[:] = [name for name in folders if os.path.join(folder, name) in dead]
         found += [path for name in [*folders, *files] if _TEMPORARY.search(path := os.path.join(folder, name))]
     return sorted(os.path.relpath(path, home) for path in found)

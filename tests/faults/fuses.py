@@ -102,11 +102,11 @@ class Fused(Witnessed):
 
 
 def lies_about(workspace: Workspace, home: Path) -> list[str]:
-    """Temporary files that nobody owns, while server and agent run (each has a folder for its own)."""
+    """As ``left_over`` while server and agent run, once a new agent has removed what a killed one left."""
     blobs = os.path.join(workspace.dir, "blobs")
-    temporary = os.path.join(blobs, "tmp")
-    _wait_in(temporary, lambda: not leftovers(blobs))  # a new agent removes what a killed one left
-    return [path for path in left_over(home) if not path.startswith(os.path.relpath(temporary, home))]
+    workspace.agent_pid()  # it has looked by then: ``leftovers`` holds each lock for a moment, which it would believe
+    _wait_in(os.path.join(blobs, "tmp"), lambda: not leftovers(blobs))
+    return left_over(home)
 
 
 def wait_until_sealed(workspace: Workspace, run_id: str) -> None:

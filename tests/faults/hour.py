@@ -6,24 +6,21 @@ them in six seconds of this process's. While a ``Gate`` is shut, every attempt t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
 import select
 import struct
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from inotify_simple import INotify, flags
 
 from faults.evidence import Witnessed
+from faults.shim.build import compiled
 from windlassd.testing.harness import Workspace
 
-SOURCE = Path(__file__).with_name("shim") / "hour.c"
 SPEED = 600.0
 
 _PACE = struct.Struct("<qqdq")
@@ -42,7 +39,7 @@ class FastClock:
         self._pace = (time.monotonic_ns(), time.monotonic_ns(), 1.0, 0)
         self._slot = 0
         self._write()
-        self.variables = {"LD_PRELOAD": str(library()), "HOUR_CONTROL": str(control)}
+        self.variables = {"LD_PRELOAD": str(compiled("hour")), "HOUR_CONTROL": str(control)}
 
     def pass_by(self, seconds: float) -> None:
         """Return when so much time has passed for those processes."""
@@ -142,16 +139,3 @@ def stopped(workspace: Workspace) -> None:
     processes = [workspace.server_pid(), workspace.agent_pid()]
     workspace.client.post("/v1/server/stop", {})
     gone(*processes)
-
-
-def library() -> Path:
-    """The compiled shim, made once per version of its source and kept among the temporary files."""
-    folder = Path(tempfile.gettempdir()) / f"windlass-hour-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    made = folder / f"hour-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
-    if not made.exists():
-        beside = folder / f"{made.name}.{os.getpid()}"
-        command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", beside, SOURCE]
-        subprocess.run([*command, "-ldl"], check=True)
-        beside.replace(made)
-    return made

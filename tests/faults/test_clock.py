@@ -28,15 +28,6 @@ HOLDS_A_SLOT = "print('ready', flush=True); open(os.environ['TOLD']).read()"
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastClock:
-    """The clock of every process that the test starts."""
-    made = FastClock(tmp_path)
-    for name, value in made.variables.items():
-        monkeypatch.setenv(name, value)
-    return made
-
-
-@pytest.fixture
 def told(tmp_path: Path) -> Path:
     path = tmp_path / "told"
     os.mkfifo(path)

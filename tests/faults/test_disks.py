@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,6 +134,33 @@ def test_a_run_that_ends_while_the_disk_is_full_is_recorded_when_there_is_room(
     assert left_over(disk.path) == []
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["server up", "server killed"])
+def test_a_disk_that_is_full_to_the_last_byte_is_emptied_with_windlass(
+    mount: Callable[..., Disk], tmp_path: Path, restarted: bool
+) -> None:
+    disk = mount(".", 32)
+    workspace = Workspace()
+    keep = "diary.log(run, 200); open('outputs/big', 'wb').write(bytes(6 << 20))"
+    runs = [Witnessed(workspace, tmp_path, keep).submit() for _ in range(3)]
+    for run in runs:
+        run.check(status="Completed")
+    disk.fill()
+    if restarted:
+        kill(workspace.server_pid())
+    with pytest.raises(ServiceUnavailable, match=r"(?i)free some space"):
+        for number in range(10_000):  # whatever room the database's log has left is used up
+            workspace.client.patch(f"/v1/runs/{runs[0].id}", {"tags": {f"t{number}": "x" * 50_000}})
+    answer = workspace.client.post("/v1/run-deletions", {"runs": [runs[0].id]})
+    assert answer["runs"] == [runs[0].id] and not os.path.exists(os.path.join(workspace.dir, "runs", runs[0].id))
+    Witnessed(workspace, tmp_path, "diary.log(run, 3)").submit().check(status="Completed")
+    disk.fill()
+    with pytest.raises(ServiceUnavailable, match=r"(?i)free some space"):
+        Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit()
+    answer = workspace.client.post("/v1/workspace/prune", {"before": time.time() + 1})
+    assert {run.id for run in runs[1:]} <= set(answer["runs"])
+    Witnessed(workspace, tmp_path, "diary.log(run, 3)").submit().check(status="Completed")
+
+
 def test_a_server_starts_on_a_full_disk_and_shows_what_there_is(mount: Callable[..., Disk], tmp_path: Path) -> None:
     disk = mount(".")
     workspace = Workspace()
@@ -169,6 +197,20 @@ def test_a_full_disk_of_runs_fails_the_run_and_not_the_server(mount: Callable[..
     assert record.reason and "No space left" in record.reason.message and record.reason.code in ("disk", "start_failed")
     disk.free()
     Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit().check(status="Completed")
+
+
+def test_a_read_only_disk_of_runs_fails_the_run_and_not_the_server(mount: Callable[..., Disk], tmp_path: Path) -> None:
+    workspace = Workspace()
+    Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit().check(status="Completed")
+    server = workspace.server_pid()
+    disk = mount("workspaces/test/runs", 8)
+    disk.read_only()
+    record = workspace.wait(Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit().id)
+    assert record.status is RunStatus.FAILED
+    assert record.reason and "ead-only" in record.reason.message, record.reason
+    disk.writable()
+    Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit().check(status="Completed")
+    assert workspace.server_pid() == server
 
 
 def test_outputs_that_fill_the_disk_are_the_scripts_own_error(mount: Callable[..., Disk], tmp_path: Path) -> None:

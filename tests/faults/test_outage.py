@@ -66,15 +66,6 @@ print("it was", details["status"])
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastClock:
-    """The time of every process that the test starts."""
-    made = FastClock(tmp_path)
-    for name, value in made.variables.items():
-        monkeypatch.setenv(name, value)
-    return made
-
-
-@pytest.fixture
 def gate(home: Path, tmp_path: Path) -> Gate:
     return Gate(home, tmp_path)
 

@@ -148,12 +148,14 @@ def test_folders_nested_too_deep_hurt_nobody(shared: Workspace, tmp_path: Path) 
     text = KEEP + "os.chdir('outputs')\nfor name in ['d'] * 1100 + ['d' * 250] * 8: os.mkdir(name); os.chdir(name)\n"
     text += "open('x', 'w').write('deep')"
     run = Witnessed(shared, tmp_path, text).submit()
-    run.check(status="Completed", words="outputs has folders nested too deep to be listed; they are kept in")
-    after = Witnessed(shared, tmp_path, "diary.say(5)\nos.read(0, 1)\nimport signal; signal.pause()").submit()
-    shared.wait_for_text(after.id, "line 000000004")
-    shared.client.post(f"/v1/runs/{after.id}/cancel")
-    after.check(status="Canceled")
-    remove_tree(os.path.join(shared.dir, "runs", run.id))  # pytest could not
+    try:
+        run.check(status="Completed", words="outputs has folders nested too deep to be listed; they are kept in")
+        after = Witnessed(shared, tmp_path, "diary.say(5)\nos.read(0, 1)\nimport signal; signal.pause()").submit()
+        shared.wait_for_text(after.id, "line 000000004")
+        shared.client.post(f"/v1/runs/{after.id}/cancel")
+        after.check(status="Canceled")
+    finally:
+        remove_tree(os.path.join(shared.dir, "runs", run.id))  # pytest could not
 
 
 @faults

@@ -28,15 +28,6 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     end_processes_of(folder)
 
 
-@pytest.fixture
-def shared(shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """A workspace of a server that is up already and holds other tests' runs; for tests that change no setting."""
-    monkeypatch.setenv("WINDLASS_HOME", str(shared_home))
-    made = Workspace()
-    yield made
-    made.client.close()
-
-
 def stop(workspace: Workspace) -> None:
     """Stop the workspace's server, if one runs."""
     if is_running(workspace.dir):

@@ -83,9 +83,7 @@ def test_a_damaged_backup_is_told_and_not_restored(
     content = victim.read_bytes()
     victim.chmod(0o600)
     victim.write_bytes(content[:-1] + b"?")
-    assert [line.split()[0] for line in _backups.verify(backup, silent)] == [
-        str(victim.relative_to(backup.path))
-    ]
+    assert [line.split()[0] for line in _backups.verify(backup, silent)] == [str(victim.relative_to(backup.path))]
     other = tmp_path / "other"
     monkeypatch.setenv("WINDLASS_HOME", str(other))
     with pytest.raises(UserErrorException, match=r"does not have its checksum\. Nothing was restored"):
@@ -140,6 +138,10 @@ def test_places_that_cannot_be_are_refused_and_leave_nothing(workspace: Workspac
     workspace.client.get("/v1/workspace")
     with pytest.raises(UserErrorException, match="lies in the workspace itself"):
         _backups.make(workspace.client, os.path.join(workspace.dir, "backups"), None, silent)
+    with pytest.raises(UserErrorException, match="it is empty"):
+        _backups.make(workspace.client, "", None, silent)
+    with pytest.raises(UserErrorException, match="is where the workspaces lie"):
+        _backups.make(workspace.client, os.path.dirname(workspace.dir), None, silent)
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(AzureMLException, match="is not a folder"):
@@ -155,8 +157,8 @@ def test_a_workspace_that_cannot_be_opened_any_more_is_restored_over(workspace: 
     run = Witnessed(workspace, tmp_path, "diary.log(run, 3)").submit()
     run.check(status="Completed")
     backup = make(workspace, tmp_path / "backups")
-    _workspace_end.stop(workspace.client, workspace.dir)
-    Path(workspace.dir, "windlass.db").write_bytes(b"no database at all" * 1000)
+    with _workspace_end.stopped(workspace.client, workspace.dir):
+        Path(workspace.dir, "windlass.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(AzureMLException, match="damaged"):
         Workspace().client.get("/v1/server")
     made = _backups.restore(backup, None, True, silent)

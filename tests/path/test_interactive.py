@@ -193,6 +193,7 @@ def test_the_server_may_be_killed_meanwhile(workspace: Workspace, tmp_path: Path
     assert workspace.values(client.run_id, "before") == [1] and workspace.server_pid() == pid
 
 
+@pytest.mark.faults
 def test_a_client_that_died_with_the_server_is_found_at_the_next_start(workspace: Workspace, tmp_path: Path) -> None:
     workspace.client.get("/v1/server")
     client = Client(tmp_path, 'run.log("x", 5)')

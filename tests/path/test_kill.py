@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -84,6 +85,7 @@ def test_kill_the_agent(workspace: Workspace) -> None:
     assert workspace.agent_pid() != before
 
 
+@pytest.mark.faults
 def test_kill_agent_and_keeper_at_once(workspace: Workspace, training: str) -> None:
     keeper, agent = keeper_of(workspace, training), workspace.agent_pid()
     kill(keeper)
@@ -102,6 +104,7 @@ def test_kill_the_server_while_a_run_goes(workspace: Workspace, training: str) -
     assert_kept(workspace, training, 400)
 
 
+@pytest.mark.faults
 def test_kill_server_and_agent_at_once(workspace: Workspace, training: str) -> None:
     server, agent = workspace.server_pid(), workspace.agent_pid()
     kill(server)
@@ -125,11 +128,36 @@ def test_queued_runs_go_on_without_anyone_calling(workspace: Workspace) -> None:
 
 
 def test_kill_the_server_right_after_submit(workspace: Workspace) -> None:
-    for _ in range(5):
+    for _ in range(2):
         run_id = workspace.submit("print('ran')")
         kill(workspace.server_pid())
         assert workspace.wait(run_id).status is RunStatus.COMPLETED
         assert workspace.log(run_id) == "ran\n"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("deleted_first", [False, True], ids=["announced, deleted", "deleted, announced"])
+def test_code_that_was_promised_outlives_its_last_run_and_the_server(workspace: Workspace, deleted_first: bool) -> None:
+    code = {"train.py": b"print('ran')"}
+    run_id = workspace.submit("print('ran')")
+    workspace.wait(run_id)
+    if deleted_first:
+        workspace.snapshot(code)  # so that it stays, noted as going
+        workspace.client.delete(f"/v1/runs/{run_id}")
+        kill(workspace.server_pid())
+    snapshot_id = workspace.snapshot(code)
+    if not deleted_first:
+        workspace.client.delete(f"/v1/runs/{run_id}")
+    kill(workspace.server_pid())
+    other = workspace.submit("print('other')")
+    workspace.wait(other)
+    workspace.client.delete(f"/v1/runs/{other}")  # returns when all that was deleted before is freed, too
+    spec = {
+        "experiment": "test", "script": "train.py", "snapshot_id": snapshot_id,
+        "environment": {"user_managed": True, "interpreter": sys.executable},
+    }  # fmt: skip
+    again = workspace.client.post("/v1/runs", {"request_id": "again", "spec": spec})["id"]
+    assert workspace.wait(again).status is RunStatus.COMPLETED and workspace.log(again) == "ran\n"
 
 
 def test_a_stopped_agent_is_not_responding_and_then_back(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def test_what_was_logged_right_before_the_end_of_the_process_arrives(shared: Wor
     assert shared.values(run_id, "x") == list(range(500))
 
 
+@pytest.mark.faults
 def test_what_a_killed_process_left_is_brought_in_at_the_next_start(workspace: Workspace) -> None:
     run_id = workspace.submit("print(1)")
     workspace.wait(run_id)

@@ -198,6 +198,7 @@ def test_a_cluster_at_work(ws: UserWorkspace, shared: Workspace) -> None:
         target.get()
 
 
+@pytest.mark.faults
 def test_a_build_is_asked_for_again_after_a_restart(workspace: Workspace) -> None:
     ws = UserWorkspace._at(workspace.dir)
     mine = Environment("mine")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass._transport import places
+from windlass.errors import did_you_mean
 
 Answer = tuple[int, Any]
 _COMPUTES = {"local": {"name": "local", "engine": "local", "max_nodes": 2, "vm_size": None}}
@@ -149,6 +150,10 @@ def _blobs(fake: FakeServer, query: Any, body: bytes) -> Answer:
 
 def _create_run(fake: FakeServer, query: Any, body: bytes) -> Answer:
     asked = json.loads(body)
+    target = asked["spec"]["target"]
+    if target not in fake.computes:
+        near = did_you_mean(target, fake.computes)
+        return 400, _error("compute_target", f"There is no compute target {target!r} in this workspace.{near}")
     fake.requests.append(asked)
     return 200, fake.add_run(asked["spec"])
 

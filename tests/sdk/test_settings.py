@@ -65,6 +65,13 @@ def test_a_bad_value_names_the_file(home: Path, value: object) -> None:
         settings.get("heartbeat_s")
 
 
+@pytest.mark.parametrize("value", ["0", "0.0", "-1"])
+def test_no_retention_is_said_by_leaving_it_out(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WINDLASS_RETENTION_DAYS", value)
+    with pytest.raises(UserErrorException, match=r"retention_days .* it must be a number of at least 0\.01"):
+        settings.get("retention_days")
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '"x"', "\xff"])
 def test_a_broken_file_is_named(home: Path, text: str) -> None:
     (home / "settings.json").write_text(text, encoding="latin-1")

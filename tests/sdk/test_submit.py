@@ -129,3 +129,15 @@ def test_what_is_not_offered_yet_says_so(experiment: Experiment, source: Path) -
         experiment.submit(Estimator(str(source), entry_script="train.py"), _parent=1)
     with pytest.raises(NotOffered, match="_parent"):
         experiment.submit(ScriptRunConfig(str(source), "train.py"), _parent=1)
+
+
+@pytest.mark.parametrize(("size", "asked_first"), [(10, False), (5 << 20, True)])
+def test_a_wrong_target_is_found_before_much_is_sent(
+    size: int, asked_first: bool, fake: FakeServer, experiment: Experiment, source: Path
+) -> None:
+    (source / "data.bin").write_bytes(b"1" * size)
+    config = ScriptRunConfig(str(source), "train.py", compute_target="lokal")
+    with pytest.raises(ComputeTargetException, match=r"'lokal'.*Did you mean 'local'"):
+        experiment.submit(config)
+    assert (fake.blobs == {}) == asked_first and (("GET", "/v1/computes") in fake.calls) == asked_first
+    assert fake.runs == {}

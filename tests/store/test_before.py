@@ -62,3 +62,10 @@ def test_a_copy_that_was_cut_short_is_made_anew(old: Path) -> None:
     (old / f"{COPY}.part").write_bytes(b"half a copy")
     SqlStore.open(str(old)).close()
     assert _revision(old / COPY) == "0001" and not (old / f"{COPY}.part").exists()
+
+
+def test_who_opens_it_is_told_before_it_changes(old: Path) -> None:
+    told: list[str] = []
+    SqlStore.open(str(old), lambda: told.append(_revision(old / FILE))).close()
+    SqlStore.open(str(old), lambda: told.append("again")).close()
+    assert told == ["0001"]

@@ -72,6 +72,19 @@ def test_a_run_that_goes_on_stays_and_so_does_one_with_such_a_child(store: SqlSt
     assert {stub.id for stub in store.read(lambda tx: tx.run_stubs())} == {"r", "r_0"}
 
 
+def test_stubs_of_some_runs_come_with_all_below_them(store: SqlStore) -> None:
+    for run_id, parent in (("p", None), ("other", None), ("p_0", "p"), ("p_0_0", "p_0"), ("q", None)):
+        add(store, run_id, parent=parent)
+
+    def ids(*of: str) -> list[str]:
+        return [stub.id for stub in store.read(lambda tx: tx.run_stubs(of))]
+
+    assert ids("q", "p", "absent") == ["p", "p_0", "p_0_0", "q"], "in the order they were created"
+    assert ids("p_0") == ["p_0", "p_0_0"] and ids() == []
+    assert len(store.read(lambda tx: tx.run_stubs(experiment="exp"))) == 5
+    assert store.read(lambda tx: tx.run_stubs(experiment="none")) == ()
+
+
 def test_an_id_is_not_given_again_while_its_folder_may_lie_there(store: SqlStore) -> None:
     add(store, "r")
     add(store, "r_0", parent="r")
@@ -116,7 +129,7 @@ def test_the_file_gets_smaller_step_by_step_and_so_does_its_log(store: SqlStore,
         steps += 1
         do(store, lambda tx: tx.set_meta("written", "in between"))
     assert steps > 1, "others wait for as long as one step takes"
-    assert store.space().free_bytes == 0
+    assert store.space().free_bytes == 0 and not store.space().rewrites
     assert os.path.getsize(tmp_path / f"{FILE}-wal") == 0
     assert store.space().bytes < big / 10
     assert store.read(lambda tx: tx.series("stays", "loss"))[0].count == 1000
@@ -133,8 +146,9 @@ def test_a_database_from_before_is_rewritten_once_it_is_worth_it(tmp_path: Path)
     store = SqlStore.open(str(tmp_path))
     add(store, "r", points=300_000)
     do(store, lambda tx: tx.delete_runs(["r"], 3.0))
+    assert store.space().rewrites
     assert store.shrink().result(60) is False
-    assert store.space().bytes < 1 << 20
+    assert store.space().bytes < 1 << 20 and not store.space().rewrites
     store.close()
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from windlass.specs.status import RunStatus
 from windlassd.store.base import MetricFilter, StoreError, StoreFull, Writer
 from windlassd.store.sql import FILE, SqlStore
+from windlassd.testing.lists_suite import ListConformance
 from windlassd.testing.store_suite import StoreConformance, append, create, named, one_series, point, raises, spec_of
 
 
@@ -38,7 +39,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[[], SqlStore]]:
         store.close()
 
 
-class TestSqlStore(StoreConformance):
+class TestSqlStore(StoreConformance, ListConformance):
     @pytest.fixture
     def store(self, opened: Callable[[], SqlStore]) -> Iterator[SqlStore]:
         yield opened()
@@ -143,6 +144,14 @@ def test_a_disk_without_room_fails_one_write_and_later_ones_work(tmp_path: Path)
     full, rest = done.stdout.splitlines()
     assert full.startswith("True No room to write") and str(tmp_path) in full and "free some space" in full
     assert rest == "['after', 'before'] None"
+
+
+def test_opening_a_store_writes_nothing(opened: Callable[[], SqlStore], tmp_path: Path) -> None:
+    """On a disk that is full to the last byte it could not, and what there is could not be seen or deleted."""
+    opened().close()
+    before = (tmp_path / FILE).read_bytes()
+    opened().close()
+    assert (tmp_path / FILE).read_bytes() == before
 
 
 def test_a_full_database_fails_those_it_undid_and_no_others(store: SqlStore) -> None:

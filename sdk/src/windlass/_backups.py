@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from windlass import settings
 from windlass._transport import places
@@ -25,6 +25,10 @@ _CHUNK = 1 << 20
 _RESTORING = "restoring"
 _LOCK = "lock"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+_LINKS_IN: "Mapping[Tuple[str, ...], int]" = {
+    (WORKSPACE, "runs"): 3, (WORKSPACE, "datastores"): 2, (HOME, "offline"): 2, (HOME, "environments"): 3,
+}  # fmt: skip
+"""Folders of a backup that may have links, and how far down; above them Windlass itself goes in and out."""
 Say = Callable[[str, int, Optional[int]], None]
 """Told of a phase, how many of its steps are done, and how many there are (None: nobody knows)."""
 
@@ -53,6 +57,8 @@ def make(client: "Client", folder: str, keep: "Optional[int]", say: Say) -> "Dic
     Raises:
         ServiceUnavailable: the server ended meanwhile, or the disk is full.
     """
+    if not folder:  # such as a shell's variable that is not set
+        raise UserErrorException("The folder of the backup has no name: it is empty. '.' is the current one.")
     answer = client.open(
         "POST", "/v1/backups", body=json.dumps({"folder": os.path.abspath(folder), "keep": keep}).encode(),
         content_type="application/json", own_connection=True,
@@ -255,6 +261,12 @@ def _lay_out(backup: Backup, beside: str, say: Say) -> None:
         place = os.path.join(beside, *entry.path.split("/"))
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         if entry.link is not None:
+            parts = tuple(entry.path.split("/"))
+            if len(parts) <= _LINKS_IN.get(parts[:2], len(parts)):
+                raise UserErrorException(
+                    "The backup %s has a link as %s, which Windlass does not make. Nothing was restored."
+                    % (backup.path, entry.path)
+                )
             links.append((entry.link, place))
         elif entry.sha256 is None:
             os.makedirs(place, mode=0o700, exist_ok=True)
@@ -307,14 +319,16 @@ def _publish(made: str, target: str) -> "Optional[str]":
             raise UserErrorException(
                 "The workspace %s was made by somebody else meanwhile (%s). Restore again." % (target, e.strerror)
             ) from e
+        os.sync()  # its name, too
         return None
-    _workspace_end.stop(Client(target), target)
-    aside = _workspace_end.place_aside(target)
-    if _exchange(made, target):
-        os.rename(made, aside)
-    else:
-        os.rename(target, aside)
-        os.rename(made, target)
+    with _workspace_end.stopped(Client(target), target):  # and none can start on one of the two before it is done
+        aside = _workspace_end.place_aside(target)
+        if _exchange(made, target):
+            os.rename(made, aside)
+        else:
+            os.rename(target, aside)
+            os.rename(made, target)
+    os.sync()
     return aside
 
 

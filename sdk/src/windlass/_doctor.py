@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterator, Optional
 
 import windlass
 from windlass._transport import autostart
-from windlass._transport.client import Client
+from windlass._transport.client import Client, answers
 from windlass._transport.places import interpreter_file
-from windlass.errors import AzureMLException, ServiceUnavailable, UserErrorException
+from windlass.errors import ServiceUnavailable, UserErrorException
 from windlass.specs._codec import to_wire
 from windlass.specs.findings import OPEN, REPAIRED, Finding, finding
 
@@ -33,7 +33,8 @@ def examine(workspace: str, repair: bool = False, deep: bool = False) -> "Iterat
     python, missing = _interpreter(repair)
     if missing is not None:
         yield _told(missing)
-    lines = _by_server(workspace, repair, deep) if _is_served(workspace) else None
+    # A server that takes connections and does not answer is for the doctor itself to tell of.
+    lines = _by_server(workspace, repair, deep) if answers(workspace, _ANSWER_S) else None
     for line in lines or _alone(python, workspace, repair, deep):
         if line.get("version", windlass.__version__) != windlass.__version__:
             detail = "The server is Windlass %s, this command line %s." % (line["version"], windlass.__version__)
@@ -58,17 +59,6 @@ def _interpreter(repair: bool) -> "tuple[Optional[str], Optional[Finding]]":
         state = REPAIRED if autostart.record_interpreter() else OPEN
     detail = "%s names no Python that can be started." % path
     return own, finding("interpreter_missing", path, detail, mendable=own is not None, state=state)
-
-
-def _is_served(workspace: str) -> bool:
-    """True when a server answers; one that only takes connections is for the doctor itself to tell of."""
-    client = Client(workspace, start=False)
-    try:
-        with client.open("GET", "/v1/server", timeout_s=_ANSWER_S, own_connection=True) as answer:
-            answer.read()
-    except (AzureMLException, OSError):
-        return False
-    return True
 
 
 def _by_server(workspace: str, repair: bool, deep: bool) -> "Iterator[Dict[str, Any]]":

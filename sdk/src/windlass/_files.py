@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from windlass._not_offered import refuse_options
 from windlass.errors import ServiceUnavailable, UserErrorException, did_you_mean
@@ -19,6 +19,7 @@ _STORE = "Files go to the run's own store."
 
 _OTHER_NAMES = "user_logs/std_log"
 """The newer runtime's names of the driver logs, which the server knows and does not list."""
+
 
 class RunFiles:
     """Files kept with a run."""
@@ -87,13 +88,11 @@ class RunFiles:
             UserErrorException: the name leads outside of the run, or there is no such file.
         """
         refuse_options("Run.upload_file", {"datastore_name": (datastore_name, None, _STORE)})
-        target = "/v1/runs/%s/files/%s" % (_quoted(self._id), _quoted(kept_name(name)))
-        if hasattr(path_or_stream, "read"):
-            content = path_or_stream.read()
-            body = content.encode("utf-8") if isinstance(content, str) else bytes(content)
-            return dict(self._client.call("PUT", target, body=body, content_type="application/octet-stream"))
-        with open_local(path_or_stream) as f:
-            return dict(self._client.call("PUT", target, body=f, content_type="application/octet-stream"))
+        if not hasattr(path_or_stream, "read"):
+            return self._keep([(kept_name(name), path_or_stream)])[0]
+        content = path_or_stream.read()
+        body = content.encode("utf-8") if isinstance(content, str) else bytes(content)
+        return self._send(kept_name(name), body)
 
     def upload_files(
         self, names: "Sequence[str]", paths: "Sequence[str]", return_artifacts: bool = False,
@@ -105,13 +104,30 @@ class RunFiles:
             raise UserErrorException(
                 "names has %d entries and paths has %d; they go together." % (len(names), len(paths))
             )
-        kept = [self.upload_file(name, path, datastore_name) for name, path in zip(names, paths)]
+        refuse_options("Run.upload_files", {"datastore_name": (datastore_name, None, _STORE)})
+        kept = self._keep([(kept_name(name), path) for name, path in zip(names, paths)])
         return kept if return_artifacts else None
 
     def upload_folder(self, name: str, path: str, datastore_name: "Optional[str]" = None) -> "List[Dict[str, Any]]":
         """Keep all files of a folder under ``name/``; returns what each became."""
         refuse_options("Run.upload_folder", {"datastore_name": (datastore_name, None, _STORE)})
-        return [self.upload_file(kept, place) for kept, place in folder_files(name, path)]
+        return self._keep(list(folder_files(name, path)))
+
+    def _keep(self, files: "Sequence[Tuple[str, Any]]") -> "List[Dict[str, Any]]":
+        """Keep each (name, place); what each became."""
+        from windlass._handover import hand_over  # here and not above: a job that uploads nothing should not pay for it
+
+        kept = []
+        for file, known in hand_over(self._client, "/v1/runs/%s/copies" % _quoted(self._id), files):
+            if known is None:
+                with open_local(file.place) as f:
+                    known = self._send(file.name, f)
+            kept.append(known)
+        return kept
+
+    def _send(self, name: str, body: "Union[bytes, BinaryIO]") -> "Dict[str, Any]":
+        target = "/v1/runs/%s/files/%s" % (_quoted(self._id), _quoted(name))
+        return dict(self._client.call("PUT", target, body=body, content_type="application/octet-stream"))
 
     def _files(self) -> "List[Dict[str, Any]]":
         return list(self._client.get("/v1/runs/%s/files" % _quoted(self._id))["files"])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from windlass._transport.client import Client
 
 _LOCAL = "local"
+_SENT_AT_ONCE_BYTES = 4 << 20
 
 
 class Prepared(NamedTuple):
@@ -70,8 +71,8 @@ def prepare(
     git = GitState(root)  # runs beside what follows
     try:
         job = with_cluster(client, job)
-        check_counts(client, job)
         listing = _snapshot.list_files(root)
+        check_counts(client, job, sum(file.size for file in listing.files))
         if script:
             check_listed(script, job, listing)
         check_shadowing(job, listing.files)
@@ -170,15 +171,16 @@ def with_cluster(client: Client, job: Job) -> Job:
     return replace(job, target=name)
 
 
-def check_counts(client: Client, job: Job) -> None:
-    """Check the compute target and the counts.
+def check_counts(client: Client, job: Job, source_bytes: int) -> None:
+    """Check the counts; and the compute target, where a name that is none would be told only after much was sent.
 
     Raises:
         ComputeTargetException: there is no such target; near matches are named.
         UserErrorException: more nodes than it may have.
         NotOffered: more than one process.
     """
-    most = _max_nodes(client, job.target)
+    asks = job.node_count > 1 or source_bytes > _SENT_AT_ONCE_BYTES  # else the server's answer to the job says it
+    most = _max_nodes(client, job.target) if asks else None
     if most is not None and job.node_count > most:
         raise UserErrorException(
             "node_count=%d is more than the compute target %r may have (max_nodes=%d). Lower node_count, or raise "

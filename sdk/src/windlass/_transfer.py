@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, List, NamedTuple, Optional, Sequence, cast
 
 from windlass._files import fetch, inside, open_local
+from windlass._handover import hand_over
 from windlass._transport.client import quote
 from windlass.errors import ServiceUnavailable, UserErrorException, did_you_mean
 
@@ -78,16 +79,20 @@ def upload(store: "Datastore", sources: "Sequence[Source]", target: str, overwri
     say = _printer(show_progress)
     say("Uploading an estimated of %d files" % len(sources))
     there = set() if overwrite else {file["path"] for file in store._files(target)}
-    done = 0
+    wanted = []
     for source in sources:
         name = "%s/%s" % (target, source.name) if target else source.name
         if name in there:
             say("Target already exists. Skipping upload for %s" % name)
-            continue
-        say("Uploading %s" % source.place)
-        _send(store, source.place, name)
+        else:
+            say("Uploading %s" % source.place)
+            wanted.append((name, source.place))
+    done = 0
+    for file, known in hand_over(store.workspace._client, "/v1/datastores/%s/copies" % store.name, wanted):
+        if known is None:
+            _send(store, file.place, file.name)
         done += 1
-        say("Uploaded %s, %d files out of an estimated total of %d" % (source.place, done, len(sources)))
+        say("Uploaded %s, %d files out of an estimated total of %d" % (file.place, done, len(sources)))
     say("Uploaded %d files" % done)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence, Tuple
 
+from windlass._handover import hand_over
 from windlass.errors import SnapshotException, UserErrorException
 
 if TYPE_CHECKING:
@@ -27,6 +28,24 @@ class LocalFile(NamedTuple):
     place: str
     sha256: str
     size: int
+
+
+def keep(client: "Client", files: "Sequence[Tuple[str, str]]") -> "List[LocalFile]":
+    """The (name, place) given with their hashes, once the server has the content of each.
+
+    Raises:
+        UserErrorException: a file cannot be read, or changed meanwhile.
+    """
+    kept, unknown = [], []
+    for file, known in hand_over(client, "/v1/blob-copies", files):
+        if known is None:
+            unknown.append(read_file(file.name, file.place))
+            kept.append(unknown[-1])
+        else:
+            kept.append(LocalFile(file.name, file.place, known["sha256"], known["size"]))
+    if unknown:
+        send(client, unknown)
+    return kept
 
 
 def read_file(path: str, place: str) -> LocalFile:

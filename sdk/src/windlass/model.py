@@ -362,15 +362,14 @@ def register_from_files(
 ) -> Model:
     """A new version made of a file or folder of this machine; ``values`` are those of ``described``."""
     from windlass._model_files import local_files
-    from windlass._upload import manifest, read_file, send
+    from windlass._upload import keep, manifest, send
 
     body = described(**values)
-    files = [read_file(name, place) for name, place in local_files(model_path, child_paths)]
+    files = keep(workspace._client, local_files(model_path, child_paths))
     body.update(path=files[0].path.partition("/")[0], files=manifest(files))
     job = settings.job_context()
     if job is not None and job.workspace_dir == workspace._dir:
         body["run_id"] = job.run_id
-    send(workspace._client, files)
     try:
         return Model._of(workspace, workspace._client.post("/v1/models", body))
     except UserErrorException as e:

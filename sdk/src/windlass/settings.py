@@ -63,7 +63,7 @@ TABLE = (
             "Seconds after which an environment build is given up.", 1),
     Setting("retention_days", "WINDLASS_RETENTION_DAYS", float, None,
             "Days after its end that a run is deleted with its children and files (default: never). Runs that made a "
-            "registered model, or have the tag of `retention_keep_tag`, stay.", 0),
+            "registered model, or have the tag of `retention_keep_tag`, stay.", 0.01),  # 0 would take all
     Setting("retention_keep_tag", "WINDLASS_RETENTION_KEEP_TAG", str, "keep",
             "A run with a tag of this name is not deleted by age, neither by `retention_days` nor by "
             "`windlass workspace prune`."),

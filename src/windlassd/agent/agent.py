@@ -145,9 +145,9 @@ class Agent:
 
     def _finish_lost(self, launch: LaunchSpec, key: tuple[str, int]) -> None:
         folder = RunFolder(self._workspace_dir, launch.run_id)
-        self._tools.shipper.open(launch.run_id, launch.attempt, folder)
         ended: float | None = None
         try:
+            self._tools.shipper.open(launch.run_id, launch.attempt, folder)
             folder.make()
             result = self._outcome_of_lost(launch, folder)
             ended = leftovers.ended_at(folder)

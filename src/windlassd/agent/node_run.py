@@ -82,10 +82,10 @@ class NodeRun(threading.Thread):
 
     def run(self) -> None:
         """Prepare, run, finish; whatever goes wrong becomes the run's outcome."""
-        shipper, launch = self._tools.shipper, self.launch
-        self._tools.ledger.add(launch.run_id)
-        shipper.open(launch.run_id, launch.attempt, self._folder)
+        launch = self.launch
         try:
+            self._tools.ledger.add(launch.run_id)
+            self._tools.shipper.open(launch.run_id, launch.attempt, self._folder)
             result = self._carry_out()
         except (OSError, AzureMLException) as problem:
             log.warning("%s could not be carried out", launch.run_id, exc_info=True)
@@ -203,16 +203,43 @@ def finish(
 ) -> None:  # fmt: skip
     """Bring everything of an ended launch to the server, then tell it the outcome and clear up. May be repeated.
 
-    ``ended`` is when its processes ended, default now. Time spent waiting for a server is not the run's.
+    ``ended`` is when its processes ended, default now. Time spent waiting for a server is not the run's. Whatever goes
+    wrong here, the end gets through: nothing else would ever end the run.
     """
+    shipper, run_id = tools.shipper, launch.run_id
+    ended, kept = time.time() if ended is None else ended, False
+    try:
+        result, kept, took_s = _bring_home(launch, folder, result, tools, ended)
+        ended += took_s
+        if not kept:
+            tools.ledger.remove(run_id)
+        told = to_wire(result)
+        json.dumps(told)  # here, where it can still be told in other words
+    except Exception as problem:  # the edge: a bug of ours must not leave the run hanging
+        log.exception("the end of %s cannot be told as it was", run_id)
+        told, kept = to_wire(_broken_end(result, folder, problem)), False
+    try:
+        shipper.wait(shipper.event(run_id, launch.attempt, "ended", time=ended, outcome=told))
+        if kept:  # else the working folder has the only copy of what the script wrote
+            folder.seal()
+    except Exception:  # the edge: the end is told; a folder nested a thousand deep may stay as it is
+        log.exception("the folder of %s could not be cleared up", run_id)
+    tools.ledger.remove(run_id)
+    shipper.close(run_id)
+
+
+def _bring_home(
+    launch: LaunchSpec, folder: RunFolder, result: Outcome, tools: Tools, ended: float
+) -> tuple[Outcome, bool, float]:  # fmt: skip
+    """The outcome with all that is known now, whether every file is kept, and the seconds that took the run."""
     shipper, run_id, attempt = tools.shipper, launch.run_id, launch.attempt
-    ended, began, waited = time.time() if ended is None else ended, time.monotonic(), 0.0
+    began, waited, kept = time.monotonic(), 0.0, False
     shipper.event(run_id, attempt, "finalizing", time=ended)
-    kept = False
     try:
         missed = shipper.missed(run_id, tools.tail.forget(run_id))
         shipper.logs_grew(run_id, attempt, folder)
         waited = shipper.drain(run_id, folder)
+        missed += shipper.unread(run_id)
         unsent = data.copy_back(launch, folder, result.ok)
         if unsent:
             unsent = [*unsent, f"What the script wrote lies in {folder.root}."]
@@ -227,17 +254,17 @@ def finish(
         words = f"Its files could not all be kept: {problem}. What there is lies in {folder.root}."
         code = "files_not_kept" if result.ok else result.reason_code
         result = replace(result, reason_code=code, message=f"{result.message} {words}".strip())
-    ended += max(0.0, time.monotonic() - began - waited)
-    if not kept:
-        tools.ledger.remove(run_id)
-    shipper.wait(shipper.event(run_id, attempt, "ended", time=ended, outcome=to_wire(result)))
-    try:
-        if kept:  # else the working folder has the only copy of what the script wrote
-            folder.seal()
-    except (OSError, RecursionError):  # the latter for folders nested a thousand deep
-        log.exception("the folder of %s could not be cleared up", run_id)
-    tools.ledger.remove(run_id)
-    shipper.close(run_id)
+    return result, kept, max(0.0, time.monotonic() - began - waited)
+
+
+def _broken_end(result: Outcome, folder: RunFolder, problem: Exception) -> Outcome:
+    """What can be told of an end over which the agent itself failed; of how the processes ended, what is sound."""
+    words = f"Windlass's agent failed at the run's end: {problem!r}. Please report it. Its files lie in {folder.root}."
+    code, number = result.exit_code, result.exit_signal
+    return Outcome(
+        reason_code="internal_error", message=f"{result.message} {words}".strip(),
+        exit_code=code if isinstance(code, int) else None, exit_signal=number if isinstance(number, str) else None,
+    )  # fmt: skip
 
 
 def _logs_gone(launch: LaunchSpec, folder: RunFolder, result: Outcome) -> list[str]:

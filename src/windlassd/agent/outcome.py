@@ -103,8 +103,8 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
         if -code == signal.SIGKILL and oom_kills:
             return Outcome(
                 exit_signal=name, reason_code="out_of_memory",
-                message=f"{who} was killed by the kernel because the machine ran out of memory ({name}).{peak}"
-                f" Use a smaller batch or model, or fewer runs at once.{words}",
+                message=f"{who} was killed by the kernel because the machine ran out of memory, or a limit was reached"
+                f" ({name}).{peak} Use a smaller batch or model, or fewer runs at once.{words}",
             )  # fmt: skip
         return Outcome(
             exit_signal=name, reason_code="signal",
@@ -120,7 +120,8 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
             exit_code=code, reason_code="disk_full",
             message=f"{who} found the disk full and exited with code {code}. Free space, then submit again.{words}",
         )  # fmt: skip
-    return Outcome(exit_code=code, reason_code="exit_code", message=f"{who} exited with code {code}.{words}")
+    killed = " Meanwhile the kernel's out-of-memory killer ended a process, perhaps one of it." if oom_kills else ""
+    return Outcome(exit_code=code, reason_code="exit_code", message=f"{who} exited with code {code}.{killed}{words}")
 
 
 def _is_full(folder: str) -> bool:

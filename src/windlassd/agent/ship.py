@@ -51,6 +51,7 @@ class Shipper:
         self._sizes: dict[str, dict[str, int]] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._ended: set[str] = set()
+        self._unread: set[tuple[str, str]] = set()
         self._draining = 0
         self._heartbeat_s = settings.steady("heartbeat_s")
         threading.Thread(target=self._ship_events, name="ship events", daemon=True).start()
@@ -68,6 +69,7 @@ class Shipper:
             self._sizes.pop(run_id, None)
             self._dirty.discard(run_id)
             self._ended.discard(run_id)
+            self._unread = {key for key in self._unread if key[0] != run_id}
             self._wake.notify_all()
             for key in [k for k in self._acked if k[0] == run_id]:
                 del self._acked[key]
@@ -118,7 +120,7 @@ class Shipper:
         self.event(run_id, attempt, "grew", files=sizes)
 
     def drain(self, run_id: str, folder: RunFolder) -> float:
-        """Return once all of the run's spools, which nobody writes to any more, is acknowledged.
+        """Return once all of the run's spools, which nobody writes to any more, is acknowledged, or cannot be read.
 
         Returns:
             Seconds that this took.
@@ -130,7 +132,7 @@ class Shipper:
             self._dirty.add(run_id)
             self._draining += 1
             self._wake.notify_all()
-            while any(self._acked.get(key, 0) < end for key, end in ends.items()):
+            while any(self._acked.get(key, 0) < end for key, end in ends.items() if not self._is_unread(key)):
                 self._wake.wait()
             self._draining -= 1
         return time.monotonic() - began
@@ -144,6 +146,15 @@ class Shipper:
         if not gone:
             return []
         return [f"{len(gone)} of its files of metric points were removed before they could be read: those are lost."]
+
+    def unread(self, run_id: str) -> list[str]:
+        """Sentences on spools of an ended run that ``drain`` gave up."""
+        with self._wake:
+            names = [name for run, name in self._unread if run == run_id]
+        if not names:
+            return []
+        which = "Its metrics" if "" in names else f"{len(names)} of its files of metric points"
+        return [f"{which} could not all be read (the agent's log says why): what was not shipped by then is lost."]
 
     def wait(self, ticket: int) -> None:
         """Return once the event with this ticket is acknowledged."""
@@ -185,6 +196,7 @@ class Shipper:
                     self._persist(lambda r=run_id, f=folder: self._ship_spools_of(r, f))
                 except Exception:  # the edge: whatever one run's script did there, the others' metrics go on
                     log.exception("the metrics of %s could not be shipped", run_id)
+                    self._give_up(run_id)
             with self._wake:
                 self._wake.wait_for(lambda: self._draining, min(time.monotonic() - began, _LONGEST_REST_S))
 
@@ -215,6 +227,16 @@ class Shipper:
             while self._ship_batch(run_id, name, path):
                 pass
 
+    def _give_up(self, run_id: str, name: str = "") -> None:
+        """A spool (all of them: "") of an ended run will not come in: its end must not wait for ever."""
+        with self._wake:
+            if run_id in self._ended:
+                self._unread.add((run_id, name))
+                self._wake.notify_all()
+
+    def _is_unread(self, key: tuple[str, str]) -> bool:
+        return key in self._unread or (key[0], "") in self._unread
+
     def _files(self, run_id: str, folder: RunFolder) -> list[tuple[str, str]]:
         """(name, path) of the run's spool files. Each is held open: what a script removes can still be read."""
         found = dict(spool_files(folder.spool))
@@ -242,6 +264,7 @@ class Shipper:
             return False
         except OSError as problem:  # one unreadable file must not end the shipping of all runs
             log.error("the spool %s of %s cannot be read: %s", name, run_id, problem)
+            self._give_up(run_id, name)
             return False
         if not whole:
             return False

@@ -10,19 +10,22 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import IO
 
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.backup import INDEX_FILE, MANIFEST_FILE, PART, Entry, Manifest
-from windlassd.blobs.files import sync_file_system
+from windlassd.blobs.backup_index import BackupIndex, digest
 from windlassd.blobs.room import remove_tree
+from windlassd.blobs.syncing import sync_file_system
 
 log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _RACY_NS = 2_000_000_000
 """A file that changed so short a time ago may change again without its times telling."""
+_COARSE_NS = 2_000_000_000
+"""File systems keep times this coarsely."""
 _LOCK = "lock"
 _YOUNG_S = 60.0
 _CANNOT_BE_TAKEN = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG)
@@ -50,7 +53,8 @@ class BackupFolder:
         self.name = f"{workspace}-{moment}"
         self.files = self.bytes = self.new_bytes = 0
         self._workspace, self._stop = workspace, stop
-        self._entries: set[str] = set()
+        self._entries: set[bytes] = set()
+        self._before: BackupIndex | None = None
         self._folders: set[str] = set()
 
     def begin(self) -> None:
@@ -73,7 +77,7 @@ class BackupFolder:
         self._lock: IO[str] = open(os.path.join(self._part, _LOCK), "w")  # noqa: SIM115 - held to the end
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._index = open(os.path.join(self._part, INDEX_FILE), "wb")  # noqa: SIM115 - closed at the end
-        self._before, self._known = self._previous()
+        self._before = self._previous()
 
     @property
     def path(self) -> str:
@@ -102,9 +106,9 @@ class BackupFolder:
             if not stat.S_ISREG(state.st_mode):
                 return None
             entry = _described(path, state)
-            known = self._known.get(path)
-            if known is not None and _unchanged(known, entry, sha256) and self._link(known):
-                return self._note(replace(entry, sha256=known.sha256))
+            known = self._before.find(path) if self._before else None
+            if self._before and known and _unchanged(known, entry, sha256) and self._link(self._before.root, known):
+                return self._note(known)
             entry = self._copied(content, entry)
         if sha256 is not None and entry.sha256 != sha256:
             os.unlink(self._place(path))
@@ -142,6 +146,7 @@ class BackupFolder:
         Args:
             manifest: Makes it of the index's checksum.
         """
+        self._let_go()
         self._index.close()
         with open(self._index.name, "rb") as index:
             made = manifest(hashlib.file_digest(index, "sha256").hexdigest())
@@ -157,6 +162,7 @@ class BackupFolder:
 
     def abandon(self) -> None:
         """Remove what there is of it."""
+        self._let_go()
         try:
             self._index.close()
         except OSError as problem:  # the disk is full: its last lines have no room
@@ -165,13 +171,21 @@ class BackupFolder:
         self._lock.close()
 
     def keep_only(self, count: int) -> list[str]:
-        """Remove all but the newest backups of this workspace; their names."""
-        gone = [name for name, _ in backups_in(self.folder, self._workspace)[:-count]]
-        for name in gone:
+        """Remove all but the newest backups of this workspace; names of those that are gone."""
+        gone = []
+        for name, _ in backups_in(self.folder, self._workspace)[:-count]:
             aside = os.path.join(self.folder, f".{name}.{secrets.token_hex(4)}{PART}")
-            os.rename(os.path.join(self.folder, name), aside)  # half of one must not look like one
-            remove_tree(aside)
+            try:
+                os.rename(os.path.join(self.folder, name), aside)  # half of one must not look like one
+                gone.append(name)
+                remove_tree(aside)
+            except OSError as problem:  # the new one is made all the same; the next tries again
+                log.warning("the backup %s could not be removed: %s", os.path.join(self.folder, name), problem)
         return gone
+
+    def _let_go(self) -> None:
+        if self._before:
+            self._before.close()
 
     def _sweep(self) -> None:
         for entry in os.scandir(self.folder):
@@ -179,20 +193,24 @@ class BackupFolder:
                 log.info("removing %s, which a backup that was cut short left", entry.path)
                 remove_tree(entry.path)
 
-    def _previous(self) -> tuple[str, Mapping[str, Entry]]:
-        """The newest backup of this workspace and its files; one that cannot be read is as good as none."""
+    def _previous(self) -> BackupIndex | None:
+        """The files of the newest backup of this workspace; one that cannot be read is as good as none."""
         for name, _ in reversed(backups_in(self.folder, self._workspace)):
             root = os.path.join(self.folder, name)
             try:
-                with open(os.path.join(root, INDEX_FILE), "rb") as index:
-                    return root, {entry.path: entry for entry in map(Entry.from_line, index)}
+                return BackupIndex(root)
             except (OSError, ValueError, TypeError) as problem:
                 log.warning("the backup %s cannot be built upon: %s", root, problem)
-        return "", {}
+        return None
 
-    def _link(self, known: Entry) -> bool:
+    def _link(self, root: str, known: Entry) -> bool:
+        before = os.path.join(root, known.path)
         try:
-            os.link(os.path.join(self._before, known.path), self._place(known.path), follow_symlinks=False)
+            state = os.lstat(before)
+            if state.st_size != known.size or abs(state.st_mtime_ns - known.mtime_ns) > _COARSE_NS:
+                log.warning("%s was changed since it was backed up; it is copied anew", before)
+                return False
+            os.link(before, self._place(known.path), follow_symlinks=False)
         except OSError:  # a file system without links, too many of them, or the file is gone: copy
             return False
         return True
@@ -220,8 +238,9 @@ class BackupFolder:
 
     def _note(self, entry: Entry) -> Entry:
         self._look_up()
-        if entry.path not in self._entries:
-            self._entries.add(entry.path)
+        noted = digest(entry.path)
+        if noted not in self._entries:
+            self._entries.add(noted)
             self._index.write(entry.to_line())
             self.files += 1
             self.bytes += entry.size

@@ -3,7 +3,7 @@
 Promises every implementation keeps:
 
 - *Threads and processes.* All methods may be called from any thread, and by several stores on one place at a time.
-- *Durability.* When ``put``, ``put_file`` or ``put_many`` returns, the objects survive power loss.
+- *Durability.* When ``put``, ``put_file``, ``put_many`` or ``put_handed`` returns, the objects survive power loss.
 - *Atomicity.* An object is there whole or not at all; a writer that dies leaves nothing that readers see.
 - *Truth.* What goes in is checked against its hash. What comes out was right when it went in; who must be sure that the
   disk kept it (``snapshots.materialize`` does) checks again.
@@ -15,10 +15,11 @@ A hash is 64 lower-case hexadecimal digits; anything else raises SnapshotExcepti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
 from windlass.errors import AzureMLException, SnapshotException
+from windlassd.blobs.handed import Copied, Handed
 
 
 class BlobMismatch(SnapshotException):
@@ -63,6 +64,16 @@ class BlobStore(Protocol):
 
     def put_file(self, path: str) -> tuple[str, int]:
         """Store a copy of the file; returns its hash and size, those of the bytes that were stored."""
+        ...
+
+    def put_handed(self, files: Iterable[Handed]) -> Mapping[int, Copied]:
+        """Store copies of files of a client of this machine; returns what came of each, by its place in line.
+
+        Those that cannot be had here are left out.
+
+        Raises:
+            UserErrorException: A file changed while it was copied.
+        """
         ...
 
     def missing(self, hashes: Iterable[str]) -> Sequence[str]: ...  # those not there, each once, in their order

@@ -8,7 +8,6 @@ cost two waits for the disk. For a few it does not, as that waits for what every
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -17,12 +16,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from windlass.errors import SnapshotException
 from windlassd.blobs.base import BlobMismatch, BlobMissing, BlobStoreError, BlobStoreFull
+from windlassd.blobs.handed import Copied, Handed, copy_open
+from windlassd.blobs.syncing import sync_all, sync_path
 
 _CHUNK_BYTES = 1 << 20
 _HASH = re.compile("[0-9a-f]{64}")
@@ -30,7 +31,6 @@ _FOLDER = re.compile("[0-9a-f]{2}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = "tmp"
 _AT_ONCE = 4096  # files of put_many that wait for one sync
-_SYNCED_ALONE = 64
 
 
 class FileBlobStore:
@@ -46,7 +46,7 @@ class FileBlobStore:
         self._settled: set[str] = set()
         with _translated(self._root):
             os.makedirs(os.path.join(self._root, _TEMPORARY), mode=0o700, exist_ok=True)
-            _sync_path(os.path.dirname(self._root))
+            sync_path(os.path.dirname(self._root))
             self._own, self._lock = _claim(os.path.join(self._root, _TEMPORARY))
 
     def put(self, chunks: Iterable[bytes], sha256: str) -> int:
@@ -87,6 +87,30 @@ class FileBlobStore:
         temporary, sha256, size = self._copy(_read(path))
         self._publish({self._place(sha256): temporary})
         return sha256, size
+
+    def put_handed(self, files: Iterable[Handed]) -> Mapping[int, Copied]:
+        """Store copies of a client's files; see ``BlobStore``."""
+        copies: dict[int, Copied] = {}
+        written: dict[str, str] = {}
+        there: list[str] = []
+        try:
+            for number, file in enumerate(files):
+                with file.opened() as source:
+                    if source is None:
+                        continue
+                    temporary = f"{self._own}/{next(self._names)}"
+                    with _translated(self._root):
+                        copies[number] = copy_open(file, source, temporary, 0o444)
+                place = self._place(copies[number].sha256)
+                if place in written or os.path.exists(place):
+                    os.unlink(temporary)
+                    there.append(place)
+                else:
+                    written[place] = temporary
+        finally:
+            self._publish(written)
+        self._settle(there)
+        return copies
 
     def missing(self, hashes: Iterable[str]) -> Sequence[str]:
         """Those not there, each once, in their order."""
@@ -167,25 +191,20 @@ class FileBlobStore:
         if not written:
             return
         with _translated(self._root):
-            self._sync(written.values())
+            sync_all(list(written.values()))
             folders = {os.path.dirname(place) for place in written}
             for place, temporary in written.items():
                 _rename(temporary, place)
             new = folders - self._settled
-            self._sync(folders | {self._root} if new else folders)
+            sync_all(folders | {self._root} if new else folders)
             self._settled |= new
 
     def _settle(self, places: Iterable[str]) -> None:
         """Sync the names of files that are there: who was killed putting them may not have."""
         if new := {os.path.dirname(place) for place in places} - self._settled:
             with _translated(self._root):
-                self._sync(new | {self._root})
+                sync_all(new | {self._root})
             self._settled |= new
-
-    def _sync(self, paths: Collection[str]) -> None:
-        if len(paths) <= _SYNCED_ALONE or not sync_file_system(self._root):
-            for path in paths:
-                _sync_path(path)
 
 
 def _rename(temporary: str, place: str) -> None:
@@ -270,29 +289,6 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_path(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file_system(path: str) -> bool:
-    """Write out the file system that holds ``path``; False where the system has no such call."""
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if syncfs is None:
-        return False
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path)
-        return True
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

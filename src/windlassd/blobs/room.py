@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 import uuid
 
@@ -11,22 +12,24 @@ _TRIES, _PAUSE_S = 4, 0.05
 _HOISTED = ".windlass-removed-"
 
 
-def bytes_on_disk(*paths: str) -> int:
+def bytes_on_disk(*paths: str, seen: set[tuple[int, int]] | None = None) -> int:
     """What files and folders, with all below them, take on disk; a file with several names counts once, links little.
 
-    What is gone, or closed to us, counts nothing.
+    What is gone, or closed to us, counts nothing. Calls that share ``seen`` count each file once among them.
     """
-    seen: set[tuple[int, int]] = set()
+    seen = set() if seen is None else seen
     total, pending = 0, list(paths)
     while pending:
         path = pending.pop()
         try:
             state = os.lstat(path)
-            if state.st_nlink > 1 and (state.st_dev, state.st_ino) in seen:
-                continue
-            seen.add((state.st_dev, state.st_ino))
+            folder = stat.S_ISDIR(state.st_mode)
+            if state.st_nlink > 1 and not folder:
+                if (state.st_dev, state.st_ino) in seen:
+                    continue
+                seen.add((state.st_dev, state.st_ino))
             total += state.st_blocks * _BLOCK
-            if os.path.isdir(path) and not os.path.islink(path):
+            if folder:
                 pending.extend(entry.path for entry in os.scandir(path))
         except OSError:
             continue

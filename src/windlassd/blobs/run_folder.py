@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import stat
@@ -33,6 +34,8 @@ SYSTEM = ("azureml-logs/", "user_logs/")
 DRIVER_LOG = "azureml-logs/70_driver_log.txt"
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _BESIDE = ".windlass-link"
+_BEFORE_FILE = "before.json"
+_MOST_NOTED = 50_000
 _CLOCK_SLACK_S = 0.05  # file times come from a clock that ticks every few milliseconds
 _LONGEST_NAME, _LONGEST_PATH = 240, 2000
 _SHOWN_LINKS = 3
@@ -129,24 +132,48 @@ class RunFolder:
 
     def _own(self) -> Iterator[tuple[str, str]]:
         """Name and path of what ``list`` tells of."""
+        yield from self._in_work()
+        yield from ((path, os.path.join(self.files, path)) for path, _ in _walk(self.files, self.files, ""))
+
+    def _in_work(self) -> Iterator[tuple[str, str]]:
         for name in LIVE:
             folder = os.path.join(self.work, name)
             if not os.path.islink(folder):
                 yield from ((path, os.path.join(self.work, path)) for path, _ in _walk(folder, folder, name))
-        yield from ((path, os.path.join(self.files, path)) for path, _ in _walk(self.files, self.files, ""))
 
-    def left_from_before(self, name: str, since: float) -> bool:
-        """True for a file of ``outputs`` or ``logs`` in the working folder that was last written before ``since``.
+    def note_before(self) -> None:
+        """Write down what lies in ``outputs`` and ``logs`` of a client's working folder before its run begins."""
+        there = {name: _identity(path) for name, path in self._in_work()}
+        if len(there) <= _MOST_NOTED:
+            path = os.path.join(self.agent, _BEFORE_FILE)
+            with open(path + ".part", "w", encoding="utf-8") as f:
+                json.dump(there, f)
+            os.replace(path + ".part", path)
 
-        The working folder of an interactive run is a client's own, where earlier runs left theirs.
+    def from_before(self, since: float) -> Callable[[str], bool]:
+        """Tells which files of ``outputs`` and ``logs`` in the working folder were there before the run, unchanged.
+
+        The working folder of an interactive run is a client's own, where earlier runs left theirs. Where nothing was
+        noted, one last written before ``since`` counts as such.
         """
-        path = self.find(name)
-        if path is None or not path.startswith(self.work + os.sep):
-            return False
         try:
-            return os.path.getmtime(path) < since - _CLOCK_SLACK_S
-        except OSError:  # gone meanwhile
-            return True
+            with open(os.path.join(self.agent, _BEFORE_FILE), encoding="utf-8") as f:
+                before = json.load(f)
+        except (OSError, ValueError):  # begun by an older version, or with too many files there
+            before = None
+
+        def was_there(name: str) -> bool:
+            path = self.find(name)
+            if path is None or not path.startswith(self.work + os.sep):
+                return False
+            if isinstance(before, dict):
+                return name in before and before[name] in (None, _identity(path))
+            try:
+                return os.path.getmtime(path) < since - _CLOCK_SLACK_S
+            except OSError:  # gone meanwhile
+                return True
+
+        return was_there
 
     def logs(self) -> Sequence[str]:
         """Names of the system logs, in the order they are shown."""
@@ -198,6 +225,15 @@ class RunFolder:
                 remove_tree(folder)
             except OSError as problem:  # it takes room, and hurts nobody
                 log.warning("%s cannot be removed: %s", folder, problem)
+
+
+def _identity(path: str) -> list[int] | None:
+    """What another file of that name, or another content, would not have in common with it; None when it is gone."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
 
 
 def sha256_of(path: str, wanted: Callable[[], bool] = lambda: True) -> str:

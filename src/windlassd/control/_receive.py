@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 from windlassd.blobs.datastore_folder import PART
+from windlassd.blobs.handed import publish
 
 
 async def receive(target: str, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
@@ -21,9 +22,7 @@ async def receive(target: str, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
                 digest.update(chunk)
                 size += len(chunk)
                 out.write(chunk)
-            out.flush()
-            await asyncio.to_thread(os.fsync, out.fileno())
-        os.replace(beside, target)
+        await asyncio.to_thread(publish, {beside: target})
     finally:
         if os.path.exists(beside):
             os.unlink(beside)

@@ -10,17 +10,23 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 log = logging.getLogger(__name__)
 _KEPT = 256
+_KEPT_S = 86_400.0
 _NAME = re.compile(r"([0-9a-f]{64})\.json\Z")
 Files = Sequence[Mapping[str, Any]]
 
 
 class Announced:
-    """One file each in ``announced/`` of the workspace; of clients that never came back the newest 256 are kept."""
+    """One file each in ``announced/`` of the workspace.
+
+    Of clients that never came back the newest 256 are kept, and over a start those of a day: what they announced is not
+    freed.
+    """
 
     def __init__(self, workspace_dir: str) -> None:
         self._folder = os.path.join(workspace_dir, "announced")
@@ -34,7 +40,7 @@ class Announced:
             except (OSError, ValueError) as problem:  # torn by a power loss: its client is gone, too
                 log.warning("the announcement %s cannot be read: %s", path, problem)
                 files = None
-            if found and isinstance(files, list):
+            if found and isinstance(files, list) and time.time() - os.path.getmtime(path) < _KEPT_S:
                 self._known[found[1]] = files
             else:
                 _remove(path)

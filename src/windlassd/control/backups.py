@@ -213,9 +213,10 @@ class _Backup:
     def _take_unfinished(self, store: Store, record: RunRecord) -> None:
         """Its files as they lie, where they will lie in the end, and what the copy says of it."""
         folder, kept = self._core.folder(record.id), []
+        was_there = folder.from_before(record.created)
         for file in folder.list():
             path = file["path"]
-            if record.spec.kind == INTERACTIVE and folder.left_from_before(path, record.created):
+            if record.spec.kind == INTERACTIVE and was_there(path):
                 continue
             taken = None
             for _ in range(2):  # at its end a run's outputs move beside its other files
@@ -301,6 +302,11 @@ def _check(core: Core, folder: str, keep: Any) -> None:
         raise UserErrorException(
             f"{folder} lies in the workspace itself and would be lost with it. Choose a folder elsewhere, best on "
             "another disk."
+        )
+    if inside == os.path.dirname(root):
+        raise UserErrorException(
+            f"{folder} is where the workspaces lie, and a backup there would be taken for one. Choose a folder "
+            "elsewhere, best on another disk."
         )
     if keep is not None and (not isinstance(keep, int) or keep < 1):
         raise UserErrorException(f"keep is {keep!r}; it must be a number of backups, 1 or more.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -22,7 +23,12 @@ from windlassd.envs.cache import EnvironmentCache
 from windlassd.store.base import Reader, Store, StoreError, Writer
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 LOCAL = "local"
+_REWRITTEN = (
+    "The database, which an older version of Windlass made, is written anew to give its free room back to the disk. "
+    "This happens once and takes about as long as copying it."
+)
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,15 @@ class Trouble:
 
     message: str
     since: float
+    until: str = "is mended"
 
     def reason(self) -> Reason:
-        """What a run that goes on meanwhile shows instead of its own reason."""
+        """What a run that has not ended shows meanwhile instead of its own reason."""
         at = time.strftime("%H:%M:%S UTC", time.gmtime(self.since))
         return Reason(
             "not_recorded",
-            f"Since {at} nothing can be recorded. {self.message} The run goes on, and what happens to it is recorded"
-            " as soon as this is mended.",
+            f"Since {at} nothing can be recorded. {self.message} What happens to the run meanwhile is recorded as"
+            f" soon as this {self.until}.",
         )
 
 
@@ -75,6 +82,18 @@ class Core:
         if self.trouble is not None:
             self._set_trouble(None)
         return result
+
+    async def shrink(self) -> None:
+        """Give the database's free room back to the disk; while that holds up all writes, runs say so."""
+        if self.store.space().rewrites:
+            log.info("the database is written anew, once, to give its free room back; writes wait for it")
+            self._set_trouble(Trouble(_REWRITTEN, time.time(), "is done"))
+        try:
+            while await asyncio.wrap_future(self.store.shrink()):
+                pass
+        finally:
+            if self.trouble is not None and self.trouble.message == _REWRITTEN:
+                self._set_trouble(None)
 
     def read(self, work: Callable[[Reader], T]) -> T:
         """``store.read``; quick questions only on the loop's thread."""

@@ -15,6 +15,7 @@ from windlass.errors import UserErrorException, did_you_mean
 from windlass.specs.data import MODES, OUTPUT, DataPlace, DataSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlassd.blobs.datastore_folder import DatastoreFolder, parts_of
+from windlassd.blobs.handed import kept_copies, wanted
 from windlassd.blobs.run_folder import sha256_of
 from windlassd.control._receive import receive
 from windlassd.control.core import Core
@@ -127,6 +128,15 @@ class Data:
             raise Conflict(f"The datastore {name!r} has a file {path!r} already.")
         size, sha256 = await receive(target, chunks)
         return {"path": path, "size": size, "sha256": sha256}
+
+    async def copy(self, name: str, files: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any] | None]:
+        """Keep copies of files of a client of this machine; returns what each became, None where it is not here."""
+
+        def work() -> Sequence[Mapping[str, Any] | None]:
+            folder, handed = self._folder(name), wanted(files)
+            return kept_copies(handed, [folder.target(file.path) for file in handed])
+
+        return await asyncio.to_thread(work)
 
     # Datasets
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.run import INTERACTIVE
-from windlassd.blobs.files import sync_file_system
+from windlassd.blobs.handed import kept_copies, wanted
 from windlassd.blobs.room import remove_tree
 from windlassd.blobs.run_folder import SYSTEM
+from windlassd.blobs.syncing import sync_file_system
 from windlassd.control._receive import receive
 from windlassd.control.core import Core
 from windlassd.control.views import LocatedFile
@@ -24,7 +25,7 @@ _TASK = "verify "
 
 
 class Files:
-    """Questions may be asked on any thread; ``upload`` and ``verify`` belong to the loop's."""
+    """Questions may be asked on any thread; ``upload``, ``copy`` and ``verify`` belong to the loop's."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -39,8 +40,9 @@ class Files:
         known = {f["path"]: f for f in self._core.read(lambda tx: tx.files_of(run_id))}
         found = []
         folder = self._core.folder(run_id)
+        was_there = folder.from_before(record.created) if record.spec.kind == INTERACTIVE else None
         for file in folder.list():
-            if record.spec.kind == INTERACTIVE and folder.left_from_before(file["path"], record.created):
+            if was_there is not None and was_there(file["path"]):
                 continue
             recorded = known.get(file["path"])
             fits = recorded is not None and recorded["size"] == file["size"]
@@ -58,19 +60,36 @@ class Files:
     async def upload(self, run_id: str, path: str, chunks: AsyncIterator[bytes]) -> Mapping[str, Any]:
         """Keep what arrives under ``path``; a file of that name is replaced in one step."""
         self._core.read(lambda tx: tx.get_run(run_id))
+        size, sha256 = await receive(self._target(run_id, path), chunks)
+        kept = {"path": path, "size": size, "sha256": sha256}
+        await self._keep(run_id, [kept])
+        return kept
+
+    async def copy(self, run_id: str, files: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any] | None]:
+        """Keep copies of files of a client of this machine; returns what each became, None where it is not here."""
+        self._core.read(lambda tx: tx.get_run(run_id))
+
+        def work() -> Sequence[Mapping[str, Any] | None]:
+            handed = wanted(files)
+            return kept_copies(handed, [self._target(run_id, file.path) for file in handed])
+
+        found = await asyncio.to_thread(work)
+        await self._keep(run_id, [kept for kept in found if kept is not None])
+        return found
+
+    def _target(self, run_id: str, path: str) -> str:
         if path.startswith(SYSTEM):
             raise UserErrorException(f"{path!r} is a system log's name; upload under another, such as 'outputs/…'.")
-        target = self._core.folder(run_id).log(path)
-        size, sha256 = await receive(target, chunks)
-        kept = {"path": path, "size": size, "sha256": sha256}
+        return self._core.folder(run_id).log(path)
+
+    async def _keep(self, run_id: str, kept: Sequence[Mapping[str, Any]]) -> None:
         try:
-            await self._core.write(lambda tx: tx.keep_files(run_id, [kept]))
+            await self._core.write(lambda tx: tx.keep_files(run_id, kept))
         except UserErrorException:  # the run was deleted meanwhile; its folder must not come back
             if self._core.read(lambda tx: tx.find_run(run_id)) is None:
                 await asyncio.to_thread(remove_tree, self._core.folder(run_id).root)
             raise
         self._core.bus.touch(run_id, "files")
-        return kept
 
     def verify(self, run_id: str) -> None:
         """Compute the checksums that an ended run's files still lack and bring all to the disk, in the background."""

@@ -366,16 +366,20 @@ def _make_folder(folder: RunFolder, owner: Any, working_folder: Any) -> None:
     _write_owner(folder, owner)
     if isinstance(working_folder, str) and os.path.isdir(working_folder) and not os.path.lexists(folder.work):
         os.symlink(os.path.abspath(working_folder), folder.work)
+        try:
+            folder.note_before()
+        except OSError as problem:  # then the times of the files decide
+            log.warning("what lies in %s already cannot be noted: %s", working_folder, problem)
 
 
 def _keep_written(folder: RunFolder, since: float) -> None:
     """Copy what the lost process wrote to ``outputs`` and ``logs`` of its working folder."""
-    written = []
+    written, was_there = [], folder.from_before(since)
     for entry in folder.list():
         path = folder.find(entry["path"]) if entry["path"].split("/")[0] in LIVE else None
         if path is None or not path.startswith(folder.work + os.sep):
             continue
-        if not folder.left_from_before(entry["path"], since):
+        if not was_there(entry["path"]):
             written.append((entry["path"], path))
     _copy(folder, written)
 

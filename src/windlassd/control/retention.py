@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from windlass import settings
-from windlass.errors import AzureMLException
+from windlass.errors import AzureMLException, UserErrorException, did_you_mean
 from windlassd.blobs.room import bytes_on_disk
 from windlassd.control.core import Core
 from windlassd.control.deletions import Deletions, families
@@ -56,14 +56,14 @@ class Retention:
         """Apply the settings at once and then every day, until canceled."""
         looked: float | None = None
         while True:
-            if looked is None or not 0 <= self._now() - looked < DAY_S:  # a clock set back counts as a new day
-                looked = self._now()
-                try:
+            try:
+                self._deletions.resume()  # what could not be freed before, such as code that a client was about to use
+                if looked is None or not 0 <= self._now() - looked < DAY_S:  # a clock set back counts as a new day
+                    looked = self._now()
                     await self.look()
-                except (AzureMLException, OSError):  # such as a full disk, or a settings file half written
-                    log.exception("old runs could not be deleted")
+            except (AzureMLException, OSError):  # such as a full disk, or a settings file half written
+                log.exception("old runs could not be deleted")
             await self._wait(_LOOK_AGAIN_S)
-            self._deletions.resume()  # what could not be freed before, such as code that a client was about to use
 
     async def look(self) -> Sequence[str]:
         """Delete what the settings say; the ids of what went."""
@@ -87,7 +87,7 @@ class Retention:
             ``runs`` (``id``, ``children``, ``ended``, ``bytes``), how many are ``kept`` for a model or tag though they
             are old, and all ``bytes`` that would come back: folders, contents nobody else has, points.
         """
-        return await asyncio.to_thread(lambda: self._core.read(lambda tx: self._planned(tx, old)))
+        return await asyncio.to_thread(lambda: self._measured(self._core.read(lambda tx: _planned(tx, old))))
 
     async def prune(self, old: Old) -> Mapping[str, Any]:
         """Delete some of them: ``runs``, ``freed_bytes`` as ``Deletions.runs`` has them, and whether there is ``more``.
@@ -99,33 +99,53 @@ class Retention:
         answer = await self._deletions.runs(now) if now else {"runs": [], "freed_bytes": 0}
         return {**answer, "more": len(chosen) > _AT_ONCE}
 
-    def _planned(self, tx: Reader, old: Old) -> Mapping[str, Any]:
-        chosen, kept = _chosen(tx, old)
-        ended = {stub.id: stub.ended for stub in tx.run_stubs()}
-        points = tx.metric_bytes([run_id for family in chosen for run_id in family])
-        shown, total = [], self._contents_bytes(tx, chosen)
-        for family in chosen:
-            size = sum(points.get(run_id, 0) for run_id in family)
+    def _measured(self, planned: _Planned) -> Mapping[str, Any]:
+        shown, total = [], bytes_on_disk(*filter(None, map(self._core.blobs.path, planned.hashes)))
+        for family in planned.chosen:
+            size = sum(planned.points.get(run_id, 0) for run_id in family)
             size += bytes_on_disk(*(self._core.folder(run_id).root for run_id in family))
             total += size
-            shown.append({"id": family[0], "children": len(family) - 1, "ended": ended[family[0]], "bytes": size})
-        return {"runs": shown, "kept": kept, "bytes": total}
+            ended = planned.ended[family[0]]
+            shown.append({"id": family[0], "children": len(family) - 1, "ended": ended, "bytes": size})
+        return {"runs": shown, "kept": planned.kept, "bytes": total}
 
-    def _contents_bytes(self, tx: Reader, chosen: Sequence[Sequence[str]]) -> int:
-        """What contents take that only the chosen runs' snapshots have."""
-        going = {run_id for family in chosen for run_id in family}
-        names = tx.snapshots_of(stub.id for stub in tx.run_stubs())
-        held = {name for run_id, name in names.items() if run_id not in going}
-        held |= {model.snapshot_id for model in tx.models() if model.snapshot_id}
-        stay = {file["sha256"] for name in held for file in tx.find_snapshot(name) or ()}
-        stay |= {file["sha256"] for model in tx.models() for file in model.files}
-        free = {names[run_id] for run_id in going if run_id in names} - held
-        hashes = {file["sha256"] for name in free for file in tx.find_snapshot(name) or ()} - stay
-        return bytes_on_disk(*filter(None, map(self._core.blobs.path, hashes)))
+
+@dataclass(frozen=True)
+class _Planned:
+    """What the records say; folders are measured later: the log of writes grows while somebody reads records."""
+
+    chosen: Sequence[Sequence[str]]
+    kept: int
+    ended: Mapping[str, float | None]
+    points: Mapping[str, int]
+    """Bytes by run."""
+    hashes: set[str]
+    """Contents that nobody else has."""
+
+
+def _planned(tx: Reader, old: Old) -> _Planned:
+    chosen, kept = _chosen(tx, old)
+    going = [run_id for family in chosen for run_id in family]
+    ended = {stub.id: stub.ended for stub in tx.run_stubs()}
+    return _Planned(chosen, kept, ended, tx.metric_bytes(going), _only_of(tx, set(going), ended))
+
+
+def _only_of(tx: Reader, going: set[str], known: Iterable[str]) -> set[str]:
+    """Contents that only the snapshots of the runs that go have."""
+    names = tx.snapshots_of(known)
+    held = {name for run_id, name in names.items() if run_id not in going}
+    held |= {model.snapshot_id for model in tx.models() if model.snapshot_id}
+    stay = {file["sha256"] for name in held for file in tx.find_snapshot(name) or ()}
+    stay |= {file["sha256"] for model in tx.models() for file in model.files}
+    free = {names[run_id] for run_id in going if run_id in names} - held
+    return {file["sha256"] for name in free for file in tx.find_snapshot(name) or ()} - stay
 
 
 def _chosen(tx: Reader, old: Old) -> tuple[Sequence[Sequence[str]], int]:
     """Families that may go, oldest first, and how many old ones stay for a model or a tag."""
+    if old.experiment is not None and tx.find_experiment(old.experiment) is None:
+        near = did_you_mean(old.experiment, list(tx.count_runs()))
+        raise UserErrorException(f"There is no experiment {old.experiment!r}.{near} See `windlass experiment`.")
     made_models = {model.run_id for model in tx.models() if model.run_id}
     return choose(tx.run_stubs(), made_models, old, settings.get("retention_keep_tag"))
 

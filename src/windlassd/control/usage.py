@@ -21,16 +21,17 @@ def usage(core: Core) -> Mapping[str, Any]:
     ``environments_bytes`` belong to the home: its workspaces share them.
     """
     root = core.workspace_dir
-    runs = os.path.join(root, "runs")
-    sizes = {entry.name: bytes_on_disk(entry.path) for entry in os.scandir(runs)} if os.path.isdir(runs) else {}
-    space = core.store.space()
+    seen: set[tuple[int, int]] = set()
+    sizes = {name: bytes_on_disk(path, seen=seen) for name, path in _below(os.path.join(root, "runs"))}
+    parts = {name: bytes_on_disk(path, seen=seen) for name, path in _below(root) if name != "runs"}
+    database = core.store.space().bytes
     named = {
-        "database_bytes": space.bytes,
+        "database_bytes": database,
         "runs_bytes": sum(sizes.values()),
-        "contents_bytes": bytes_on_disk(os.path.join(root, "blobs")),
-        "datastores_bytes": bytes_on_disk(os.path.join(root, DATASTORES)),
+        "contents_bytes": parts.get("blobs", 0),
+        "datastores_bytes": parts.get(DATASTORES, 0),
     }
-    total = bytes_on_disk(root)
+    total = sum(sizes.values()) + sum(parts.values())
     biggest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:BIGGEST]
     return {
         "total_bytes": total,
@@ -40,3 +41,10 @@ def usage(core: Core) -> Mapping[str, Any]:
         "left_bytes": shutil.disk_usage(root).free,
         "biggest": [{"id": run_id, "bytes": size} for run_id, size in biggest],
     }
+
+
+def _below(folder: str) -> list[tuple[str, str]]:
+    try:
+        return [(entry.name, entry.path) for entry in os.scandir(folder)]
+    except FileNotFoundError:  # a new workspace has no runs
+        return []

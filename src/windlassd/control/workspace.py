@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,6 +40,7 @@ from windlassd.control.uploads import Uploads
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, RunLine, Series, SeriesSummary, Writer
 
+log = logging.getLogger(__name__)
 _PROMISE_S = 600.0
 _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 _CANCEL_MARGIN_S = 20.0
@@ -57,7 +59,7 @@ class WorkspaceControl:
         self.run_files = Files(core)
         self.conductor = Conductor(core, self.line, self.run_files.verify)
         self.run_models = Models(core)
-        self.deletions = Deletions(core, self._awaited, self._expected)
+        self.deletions = Deletions(core, self._awaited, self._expected, self._keep_promises)
         self.retention = Retention(core, self.deletions)
         self.backups = Backups(core)
         self.environments = Environments(core)
@@ -84,7 +86,6 @@ class WorkspaceControl:
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):
             self.run_files.verify(run_id)
         self.backups.sweep()
-        self.deletions.resume()
         self._watch = asyncio.get_running_loop().create_task(self.monitor.run(), name="monitor")
         self._retain = asyncio.get_running_loop().create_task(self.retention.run(), name="retention")
 
@@ -299,14 +300,15 @@ class WorkspaceControl:
         snapshots.check_manifest(files)
         snapshot_id = snapshots.snapshot_id(files)
         self._promised.setdefault(snapshot_id, []).append(time.monotonic())
-        known = self.core.read(lambda tx: tx.find_snapshot(snapshot_id)) is not None
-        if not known:
+        found, going = self.core.read(lambda tx: (tx.find_snapshot(snapshot_id), tx.deletions()))
+        known = found is not None
+        if not known or going:  # else it stays, at least until somebody deletes what has it: see _keep_promises
             self._announced.add(snapshot_id, files)
         # Asked of a known one, too: a damaged content that the doctor took away is so sent anew.
         missing = await asyncio.to_thread(self.core.blobs.missing, sorted({f["sha256"] for f in files}))
         if not missing and not known:
             await self._complete_snapshot(snapshot_id)
-        elif not known:
+        elif not known or going:
             await asyncio.to_thread(self._announced.keep, snapshot_id)
         return {"id": snapshot_id, "missing": list(missing)}
 
@@ -332,9 +334,20 @@ class WorkspaceControl:
         }
         return set(self._promised)
 
+    async def _keep_promises(self) -> None:
+        """Before something is deleted: announce what clients have yet to use, which holds over a restart as well."""
+        for snapshot_id in self._expected():
+            files = self.core.read(lambda tx, name=snapshot_id: tx.find_snapshot(name))  # type: ignore[misc]
+            if files is not None:
+                self._announced.add(snapshot_id, files)
+                try:
+                    await asyncio.to_thread(self._announced.keep, snapshot_id)
+                except OSError as problem:  # such as a full disk, which the deletion is about to mend
+                    log.warning("the promise of %s holds for this server only: %s", snapshot_id, problem)
+
     def _kept_word(self, snapshot_id: str) -> None:
-        if times := self._promised.get(snapshot_id):
-            times.pop(0)
+        if times := self._promised.pop(snapshot_id, [])[1:]:
+            self._promised[snapshot_id] = times
 
     def _with_reason(self, record: RunRecord) -> RunRecord:
         if self.core.trouble is not None and not record.status.final:

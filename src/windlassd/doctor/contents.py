@@ -20,13 +20,14 @@ _SHOWN = 3
 
 
 def damaged(patient: Patient) -> Iterator[Problem]:
-    """Blobs that are not what their name says: of another size than known, and with ``deep`` of another hash."""
+    """Blobs that are not what their name says: those of another size than known are read, with ``deep`` all."""
     sizes = {file["sha256"]: file.get("size") for _, _, files in _contents(patient) for file in files}
     for sha256, path in _blobs(patient):
         where = patient.shown(path)
         try:
             size = os.path.getsize(path)
-            wrong = sizes.get(sha256, size) != size or (patient.deep and sha256_of(path) != sha256)
+            suspect = patient.deep or sizes.get(sha256, size) != size  # or it is the list that is wrong
+            wrong = suspect and sha256_of(path) != sha256
         except FileNotFoundError:  # freed this moment
             continue
         except OSError as problem:

@@ -9,7 +9,8 @@ from contextlib import closing
 from functools import partial
 from urllib.parse import quote
 
-from windlassd.doctor.patient import Patient, Problem, entries
+from windlassd.doctor.patient import Patient, Problem, age_s, entries
+from windlassd.store._before import old_copies
 from windlassd.store._migrate import revisions
 from windlassd.store.base import StoreError
 from windlassd.store.salvage import salvage
@@ -24,6 +25,7 @@ UNUSABLE = frozenset(
 SALVAGED = ".salvaged"
 """Ends the name of a new database in the making."""
 _BUSY_MS = 2000
+_PART, _COPYING_S = ".part", 600.0
 _SHOWN = 3
 
 
@@ -31,10 +33,11 @@ def file(patient: Patient) -> Iterator[Problem]:
     """The database's file, without the store: also for one that no server can open."""
     path, name = patient.database, os.path.basename(patient.database)
     runs = [entry.name for entry in entries(patient.path("runs"))]
+    detail = f"{name} is missing or empty, and the files of {len(runs)} runs lie in {patient.path('runs')}."
+    missing = Problem("database_missing", name, detail)
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         if runs:
-            detail = f"{name} is missing or empty, and the files of {len(runs)} runs lie in {patient.path('runs')}."
-            yield Problem("database_missing", name, detail)
+            yield missing
         return
     if not os.access(path, os.R_OK | os.W_OK):
         yield Problem("database_closed", name, f"{path} may not be read and written by this user.")
@@ -42,6 +45,9 @@ def file(patient: Patient) -> Iterator[Problem]:
     mend = partial(_salvage, patient) if patient.alone and patient.live is None else None
     try:
         with closing(_read_only(path)) as db:
+            if runs and not _tables(db):  # what a server leaves that could not start on a missing one
+                yield missing
+                return
             yield from _kind(patient, db, name)
             said = _damage(db, patient.deep)
     except sqlite3.OperationalError as problem:
@@ -56,8 +62,17 @@ def file(patient: Patient) -> Iterator[Problem]:
         yield Problem("database_damaged", name, f"SQLite finds damage: {'; '.join(said[:_SHOWN])}{more}.", mend)
 
 
+def copies(patient: Patient) -> Iterator[Problem]:
+    """Copies from before the tables changed: they are there for a week, and no finding until then."""
+    for path in old_copies(patient.database):
+        if path.endswith(_PART) and not (patient.alone or age_s(path) > _COPYING_S):
+            continue  # it is being made
+        where = patient.shown(path)
+        yield Problem("database_copy", where, f"{where} is not needed any more.", partial(os.unlink, path))
+
+
 def _kind(patient: Patient, db: sqlite3.Connection, name: str) -> Iterator[Problem]:
-    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = _tables(db)
     if "alembic_version" not in tables:
         if tables:
             yield Problem("database_foreign", name, f"{name} is a database of something else than Windlass.")
@@ -71,6 +86,10 @@ def _kind(patient: Patient, db: sqlite3.Connection, name: str) -> Iterator[Probl
         mend = partial(_migrate, patient) if patient.alone else None
         detail = f"{name} has the revision {found}; this version works with {REVISION}."
         yield Problem("database_older", name, detail, mend)
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _migrate(patient: Patient) -> None:

@@ -26,7 +26,7 @@ WITHOUT_RECORDS: Mapping[str, Sequence[Check]] = {
         machine.installation, machine.file_systems, machine.folders, machine.server_socket, machine.silent_server,
         machine.gpus,
     ),
-    DATABASE: (database.file,),
+    DATABASE: (database.file, database.copies),
 }  # fmt: skip
 """Checks that need no records, by theme."""
 WITH_RECORDS: Mapping[str, Sequence[Check]] = {
@@ -35,7 +35,7 @@ WITH_RECORDS: Mapping[str, Sequence[Check]] = {
         records.histories,
     ),
     "processes": (machine.clock, machine.agent, processes.leftovers, on_the_way.unfinished),
-    "metrics": (on_the_way.spools, on_the_way.clients, records.points, records.summaries),
+    "metrics": (on_the_way.spools, on_the_way.clients, records.points, records.summaries, records.outlines),
     "blobs": (contents.damaged, contents.incomplete, contents.unused, contents.unfinished),
     "files": (files.orphans, files.uncleared, files.uploads, files.kept, files.unlisted, files.unverified),
 }  # fmt: skip

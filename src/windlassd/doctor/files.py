@@ -11,6 +11,7 @@ from typing import Any
 
 from windlassd.blobs.datastore_folder import PART
 from windlassd.blobs.run_folder import RunFolder, sha256_of
+from windlassd.blobs.syncing import sync_file_system
 from windlassd.doctor.contents import blob_path
 from windlassd.doctor.patient import Patient, Problem, age_s, entries
 from windlassd.store import audit
@@ -84,7 +85,7 @@ def unverified(patient: Patient) -> Iterator[Problem]:
     for run_id, (verified, ended, *_) in patient.ask(audit.final_runs).items():
         if verified or not patient.settled(ended) or (patient.live and run_id in patient.live.verifying()):
             continue
-        detail = f"Files of {run_id} have no checksum."
+        detail = f"Files of {run_id} have no checksum, or were not brought to the disk."
         yield Problem("checksum_missing", run_id, detail, partial(_list_files, patient, run_id))
 
 
@@ -159,6 +160,7 @@ def _list_files(patient: Patient, run_id: str) -> None:
             continue
         if recorded is None or (recorded["sha256"] is None and recorded["size"] == file["size"]):
             found.append({**file, "sha256": sha256_of(path)})
+    sync_file_system(folder.root)
 
     def write(tx: Writer) -> None:
         tx.keep_files(run_id, found)

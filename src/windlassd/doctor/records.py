@@ -89,6 +89,14 @@ def points(patient: Patient) -> Iterator[Problem]:
         yield Problem("chunk_damaged", where, detail, mend)
 
 
+def outlines(patient: Patient) -> Iterator[Problem]:
+    """What charts of long series are drawn from, against the points."""
+    for chunk_id, run_id, name in patient.ask(lambda db: list(audit.wrong_outlines(db, patient.deep))):
+        mend = _told(patient, partial(audit.outline_anew, chunk_id=chunk_id))
+        detail = f"The outline of a part of the series {name!r} of {run_id} is not of its points."
+        yield Problem("outline_wrong", f"{run_id}: {name} ({chunk_id})", detail, mend)
+
+
 def summaries(patient: Patient) -> Iterator[Problem]:
     """Summaries of series against their points."""
     for series_id, run_id, name, wrong in patient.ask(lambda db: list(audit.wrong_summaries(db, patient.deep))):

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import windlassd
 from windlass import settings
-from windlass._transport.autostart import is_running
+from windlass._transport.autostart import PATIENCE, READY, is_running
 from windlass._transport.client import STOPPING
 from windlass._transport.places import private_dir, server_dir, socket_path
 from windlass.errors import UserErrorException
@@ -30,6 +30,7 @@ from windlassd.control.agents import AgentHub
 from windlassd.control.bus import Bus
 from windlassd.control.core import Core
 from windlassd.control.workspace import WorkspaceControl
+from windlassd.doctor.alone import examined_by
 from windlassd.envs.cache import EnvironmentCache
 from windlassd.server.api.app import create_api_app
 from windlassd.server.web.app import create_web_app
@@ -90,6 +91,7 @@ class WorkspaceServer:
             with open(os.path.join(server_dir(self._dir), "server.lock"), "a+") as lock:
                 await _take(lock.fileno(), self._dir)
                 await _take(folder, self._dir)  # whoever deletes the lock's file has not let in a second server
+                _refuse_replaced(folder, self._dir)
                 await self._serve_locked()
         finally:
             os.close(folder)
@@ -98,7 +100,7 @@ class WorkspaceServer:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        store = SqlStore.open(self._dir)
+        store = SqlStore.open(self._dir, lambda: self._tell_starter(PATIENCE))
         hub = AgentHub(self._dir, loop)
         core = Core(
             workspace_dir=self._dir, store=store, blobs=FileBlobStore(os.path.join(self._dir, "blobs")),
@@ -125,9 +127,7 @@ class WorkspaceServer:
         serving = [self._start(self._watched(api), unix), self._start(self._watched(web), tcp)]
         await asyncio.gather(*(_started(listener) for listener in self._listeners))
         self._write_address()
-        if self._ready_fd is not None:
-            os.write(self._ready_fd, b"1")
-            os.close(self._ready_fd)
+        self._tell_starter(READY)
         log.info("workspace %s is served by pid %d at %s", self._dir, os.getpid(), self._web)
         self._lively = time.monotonic()  # whoever started this server has not called yet
         idle = asyncio.create_task(self._stop_when_idle(control))
@@ -146,6 +146,16 @@ class WorkspaceServer:
             listener.should_exit = True
         await asyncio.gather(*serving)
         log.info("the server of %s ends", self._dir)
+
+    def _tell_starter(self, word: bytes) -> None:
+        if self._ready_fd is None:
+            return
+        try:
+            os.write(self._ready_fd, word)
+        except BrokenPipeError:  # it was interrupted; others will call
+            log.info("whoever started this server has gone")
+        if word == READY:
+            os.close(self._ready_fd)
 
     def _start(self, app: Any, sock: socket.socket) -> asyncio.Task[None]:
         listener = _Listener(
@@ -243,11 +253,24 @@ async def _take(fd: int, workspace_dir: str) -> None:
             return
         except BlockingIOError:
             if is_running(workspace_dir) or time.monotonic() > deadline:
-                raise AnotherServer(
-                    f"Another server{_holder(workspace_dir)} has the workspace {workspace_dir}. See `windlass server "
-                    "status`."
-                ) from None
+                raise AnotherServer(_taken(workspace_dir)) from None
             await asyncio.sleep(0.02)
+
+
+def _refuse_replaced(folder: int, workspace_dir: str) -> None:
+    """Not to serve a folder that was put aside, or restored anew, while its lock was waited for."""
+    try:
+        same = os.path.samestat(os.fstat(folder), os.stat(workspace_dir))
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise AnotherServer(f"The workspace {workspace_dir} was moved away or replaced while its server started.")
+
+
+def _taken(workspace_dir: str) -> str:
+    if doctor := examined_by(workspace_dir):
+        return f"The doctor (pid {doctor}) examines the workspace {workspace_dir}. Try again when it has ended."
+    return f"Another server{_holder(workspace_dir)} has the workspace {workspace_dir}. See `windlass server status`."
 
 
 def _holder(workspace_dir: str) -> str:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
@@ -21,12 +22,18 @@ from windlassd.store._space import copy_database, driver_of
 from windlassd.store.schema import REVISION
 
 log = logging.getLogger(__name__)
-_KEPT_S = 7 * 86400
+KEPT_S = 7 * 86400
+"""How long the copy stays."""
 _SPARE = 2  # the migration itself may write as much again into its log
 
 
-def keep_copy(connection: Connection, path: str) -> None:
+def keep_copy(connection: Connection, path: str, about_to: Callable[[], None]) -> None:
     """Copy the database to ``<path>.before-<new revision>`` when it is about to be migrated; outside of transactions.
+
+    Args:
+        connection: To the database.
+        path: Of its file.
+        about_to: Called first when there is something to migrate.
 
     Raises:
         StoreError: The database cannot be read.
@@ -37,16 +44,17 @@ def keep_copy(connection: Connection, path: str) -> None:
         _drop_old_copies(path)
     if found in (None, REVISION) or found not in revisions():
         return
+    about_to()
     place = f"{path}.before-{REVISION}"
     if os.path.exists(place):  # a start that was cut short made it
         return
+    beside = place + ".part"
+    if os.path.exists(beside):  # of a start that was killed; it takes the room that is looked at next
+        os.unlink(beside)
     size = os.path.getsize(path)
     if shutil.disk_usage(os.path.dirname(path)).free < _SPARE * size:
         log.warning("no room for a copy of %s (%d bytes) before its tables change; going on without", path, size)
         return
-    beside = place + ".part"
-    if os.path.exists(beside):
-        os.unlink(beside)
     copy_database(db, beside)
     _sync(beside)
     os.replace(beside, place)
@@ -63,11 +71,16 @@ def _revision(db: sqlite3.Connection) -> str | None:
     return row[0] if row else None
 
 
+def old_copies(path: str) -> list[str]:
+    """Copies of the database at ``path`` that have had their time, and what killed starts left of some."""
+    found = sorted(glob.glob(glob.escape(path) + ".before-*"))
+    return [copy for copy in found if copy.endswith(".part") or time.time() - os.path.getmtime(copy) > KEPT_S]
+
+
 def _drop_old_copies(path: str) -> None:
-    for copy in glob.glob(glob.escape(path) + ".before-*"):
-        if copy.endswith(".part") or time.time() - os.path.getmtime(copy) > _KEPT_S:
-            os.unlink(copy)
-            log.info("removed %s", copy)
+    for copy in old_copies(path):
+        os.unlink(copy)
+        log.info("removed %s", copy)
 
 
 def _sync(path: str) -> None:

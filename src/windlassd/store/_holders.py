@@ -11,9 +11,16 @@ def holders(path: str) -> str:
     SQLite locks by POSIX record locks, with a write-ahead log in its ``-shm``. They are listed in /proc/locks by inode,
     which may be another file's of that number elsewhere; so each must have the database open, unless that is hidden.
     """
-    inodes = {os.stat(path + end).st_ino for end in ("", "-shm") if os.path.exists(path + end)}
+    inodes = {_inode(path), _inode(path + "-shm")} - {None}
     found = {pid for pid, inode in _write_locks() if inode in inodes and pid not in (0, os.getpid())}
     return ", ".join(f"{_name(pid)} (process {pid})" for pid in sorted(found) if _has_open(pid, path))
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:  # its last user has just removed it
+        return None
 
 
 def _write_locks() -> list[tuple[int, int]]:

@@ -38,7 +38,8 @@ def space_of(db: sqlite3.Connection, path: str) -> StoreSpace:
     """What the database at ``path`` takes, its log included, and how much of that holds nothing."""
     with _translated(path):
         free = _number(db, "freelist_count") * _number(db, "page_size")
-    return StoreSpace(sum(_on_disk(path + end) for end in ("", "-wal", "-shm")), free)
+        rewrites = _rewrites(db, path)
+    return StoreSpace(sum(_on_disk(path + end) for end in ("", "-wal", "-shm")), free, rewrites)
 
 
 def give_back(db: sqlite3.Connection, path: str) -> bool:
@@ -53,10 +54,16 @@ def give_back(db: sqlite3.Connection, path: str) -> bool:
             db.executescript(f"PRAGMA incremental_vacuum({_STEP_PAGES})")  # execute would stop after one page
             if free > _STEP_PAGES:
                 return True
-        elif free * _number(db, "page_size") > max(_WORTH_BYTES, _WORTH_SHARE * os.path.getsize(path)):
+        elif _rewrites(db, path):
             _rewrite(db)
         _empty_log(db)
     return False
+
+
+def _rewrites(db: sqlite3.Connection, path: str) -> bool:
+    free = _number(db, "freelist_count") * _number(db, "page_size")
+    worth = free > max(_WORTH_BYTES, _WORTH_SHARE * os.path.getsize(path))
+    return worth and _number(db, "auto_vacuum") != _INCREMENTAL
 
 
 def _rewrite(db: sqlite3.Connection) -> None:

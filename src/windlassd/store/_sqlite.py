@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from urllib.parse import quote
 
@@ -20,12 +21,13 @@ _SETTINGS = (
     "PRAGMA cache_size=-32768",  # 32 MiB
 )
 _WRITER_SETTINGS: tuple[str, ...] = (
-    "PRAGMA auto_vacuum=INCREMENTAL",  # counts while there is no table yet; see _space.py
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA wal_autocheckpoint=4000",  # pages, 16 MiB: each checkpoint syncs the whole file
     "PRAGMA journal_size_limit=67108864",
 )
+_OF_A_NEW_FILE = "PRAGMA auto_vacuum=INCREMENTAL"
+"""Counts while there is no table yet (see _space.py). Said again it would write, which a full disk does not let it."""
 
 
 def writer_engine(path: str) -> Engine:
@@ -33,7 +35,8 @@ def writer_engine(path: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        return _set(connection, _SETTINGS + _WRITER_SETTINGS)
+        own = _WRITER_SETTINGS if os.path.getsize(path) else (_OF_A_NEW_FILE, *_WRITER_SETTINGS)
+        return _set(connection, _SETTINGS + own)
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     _begin_with(engine, "BEGIN IMMEDIATE")

@@ -19,10 +19,10 @@ from windlass.specs.run import RunSpec
 from windlass.specs.spool import FLOAT, INT, JSON
 from windlass.specs.status import FINAL, RunStatus, may_follow
 from windlassd.store import deletions, schema
-from windlassd.store._chunks import Chunk, as_float, decode_steps, decode_times, decode_values
+from windlassd.store._chunks import Chunk, as_float, decode_steps, decode_times, decode_values, outline
 from windlassd.store._columns import clean, to_json
 from windlassd.store.base import BLOBS, RUN
-from windlassd.store.schema import chunks, experiments, run_history, run_specs, run_tags, runs, series
+from windlassd.store.schema import chunks, experiments, outlines, run_history, run_specs, run_tags, runs, series
 
 _LISTED, _DICTIONARY = "[]", "{}"
 _EMPTY = {
@@ -183,9 +183,46 @@ def damaged_chunks(db: Connection, deep: bool) -> Iterator[tuple[int, str, str, 
     for row in db.execute(query.where(wrong)):
         yield row.id, row.run, row.name, "its columns do not have the lengths that its count of points needs"
     if deep:
-        for row in db.execute(query.add_columns(chunks).where(chunks.c.id.not_in(bad))):
-            if problem := _unpacking_fails(row):
+        for row in db.execute(query.add_columns(chunks)):
+            if row.id not in bad and (problem := _unpacking_fails(row)):
                 yield row.id, row.run, row.name, problem
+
+
+def wrong_outlines(db: Connection, deep: bool) -> Iterator[tuple[int, str, str]]:
+    """``(chunk, run id, series)`` where the outline is not of its chunk: by its shape, with ``deep`` point by point."""
+    eight = 8 * outlines.c.length
+    wrong = or_(
+        outlines.c.length < 1,
+        outlines.c.length > chunks.c.length,
+        outlines.c.kind != chunks.c.kind,
+        func.length(outlines.c.times) != eight,
+        func.length(outlines.c.points) != eight,
+        outlines.c.steps.is_(None) != chunks.c.steps.is_(None),
+        outlines.c.steps.is_not(None) & (func.length(outlines.c.steps) != eight),
+    )
+    query = select(outlines.c.chunk_id, runs.c.id.label("run"), series.c.name).select_from(
+        outlines.join(chunks, chunks.c.id == outlines.c.chunk_id)
+        .join(series, series.c.id == chunks.c.series_id)
+        .join(runs, runs.c.seq == series.c.run_seq)
+    )
+    bad = set()
+    for row in db.execute(query.where(wrong)):
+        bad.add(row.chunk_id)
+        yield row.chunk_id, row.run, row.name
+    packed = [table.c[name] for table in (outlines, chunks) for name in ("times", "steps", "points")]
+    for row in db.execute(query.add_columns(*packed)) if deep else ():
+        told, held = _points_of(row[3:6]), _points_of(row[6:9])
+        if row.chunk_id not in bad and not told <= held:
+            yield row.chunk_id, row.run, row.name
+
+
+def outline_anew(db: Connection, chunk_id: int) -> None:
+    """Make the outline of a chunk anew; of one that does not unpack there is none, as of any before 0.2."""
+    db.execute(delete(outlines).where(outlines.c.chunk_id == chunk_id))
+    row = db.execute(select(chunks).where(chunks.c.id == chunk_id)).first()
+    shape = outline(_chunk(row)) if row is not None and row.sealed and not _unpacking_fails(row) else None
+    if shape is not None:
+        db.execute(insert(outlines), {"chunk_id": chunk_id, **shape._asdict()})
 
 
 def chunk_row(db: Connection, chunk_id: int) -> Mapping[str, Any] | None:
@@ -229,13 +266,15 @@ def wrong_summaries(db: Connection, deep: bool) -> Iterator[tuple[int, str, str,
 
 
 def summarize(db: Connection, series_id: int) -> None:
-    """Make the summary of a series anew from its chunks."""
+    """Make the summary of a series anew from its chunks; of damaged ones only their length counts."""
     head = db.execute(select(series).where(series.c.id == series_id)).one()
     kind, length, last, last_us, last_step = head.type, 0, None, 0, None
     for row in _chunks_of(db, series_id):
         chunk = _chunk(row)
-        times, values, steps = decode_times(chunk), decode_values(chunk), decode_steps(chunk)
         length += chunk.length
+        if _unpacking_fails(row):
+            continue  # told of by itself, and dropped in its turn
+        times, values, steps = decode_times(chunk), decode_values(chunk), decode_steps(chunk)
         kind = "json" if kind == "none" and chunk.kind == JSON else "float" if kind == "none" else kind
         if chunk.length and max(times) >= last_us:
             last_us, last = max(times), values[-1]
@@ -345,10 +384,19 @@ def _chunks_of(db: Connection, series_id: int) -> Iterator[Any]:
 
 def _unpacking_fails(row: Any) -> str | None:
     try:
-        count = len(decode_values(_chunk(row)))
-    except (ValueError, TypeError, UnicodeDecodeError) as problem:
+        chunk = _chunk(row)
+        steps = decode_steps(chunk)
+        counts = [len(decode_values(chunk)), len(decode_times(chunk)), row.length if steps is None else len(steps)]
+    except (ValueError, TypeError, KeyError) as problem:
         return f"it does not unpack: {problem}"
-    return None if count == row.length else f"it should have {row.length} points and has {count}"
+    wrong = next((count for count in counts if count != row.length), None)
+    return None if wrong is None else f"it should have {row.length} points and has {wrong}"
+
+
+def _points_of(columns: Sequence[bytes | None]) -> set[tuple[bytes, ...]]:
+    """The packed points of columns of eight bytes each."""
+    there = [column for column in columns if column is not None]
+    return {tuple(column[at : at + 8] for column in there) for at in range(0, len(there[0]), 8)}
 
 
 def _with_chunks(db: Connection) -> Iterator[tuple[Any, Iterable[Any]]]:

@@ -211,6 +211,8 @@ class StoreSpace:
     bytes: int
     free_bytes: int
     """Of those, how many hold nothing and can be given back."""
+    rewrites: bool = False
+    """True when ``shrink`` writes the whole anew, once, which takes long; nothing is written meanwhile."""
 
 
 class Reader(Protocol):
@@ -243,7 +245,11 @@ class Reader(Protocol):
     def models(self, name: str | None = None, run_id: str | None = None) -> Sequence[ModelRecord]: ...  # newest first
     def find_model(self, name: str, version: int | None = None) -> ModelRecord | None: ...  # None: the latest
     def model_of_request(self, request_id: str) -> ModelRecord | None: ...
-    def used_blobs(self, hashes: Iterable[str]) -> set[str]: ...  # those that a model or a snapshot holds
+    def used_blobs(self, hashes: Iterable[str], known: Set[str] = frozenset()) -> set[str]:
+        """Those that a model holds, or a snapshot that is not among the ``known`` ones."""
+        ...
+
+    def snapshot_ids(self) -> set[str]: ...  # all
     def environments(self, name: str | None = None) -> Sequence[EnvironmentRecord]: ...  # newest version first
     def find_environment(
         self, name: str, version: str | None = None, label: str | None = None
@@ -255,7 +261,10 @@ class Reader(Protocol):
     def find_dataset(self, name: str, version: int | None = None) -> DatasetRecord | None: ...  # None: the latest
     def find_dataset_by_id(self, dataset_id: str) -> DatasetRecord | None: ...
     def get_meta(self, key: str) -> str | None: ...
-    def run_stubs(self) -> Sequence[RunStub]: ...  # all, children too, in the order they were created
+    def run_stubs(self, of: Iterable[str] | None = None, experiment: str | None = None) -> Sequence[RunStub]:
+        """All runs; those ``of`` these ids with all below them; an experiment's. In the order they were created."""
+        ...
+
     def deletions(self) -> Sequence[Deletion]: ...  # what is deleted and not freed yet, oldest first
     def held_blobs(self) -> Mapping[str, int]: ...  # size by hash of all that models and snapshots have
     def snapshots_of(self, run_ids: Iterable[str]) -> Mapping[str, str]: ...  # by run, where it has one

@@ -27,7 +27,7 @@ from windlassd.store.schema import (
 
 _AT_ONCE = 500
 _STUBS = (
-    select(runs.c.id, runs.c.parent_id, runs.c.status, runs.c.ended, runs.c.tags, experiments.c.name)
+    select(runs.c.seq, runs.c.id, runs.c.parent_id, runs.c.status, runs.c.ended, runs.c.tags, experiments.c.name)
     .join(experiments, experiments.c.id == runs.c.experiment_id)
     .order_by(runs.c.seq)
 )  # fmt: skip
@@ -37,11 +37,15 @@ _SNAPSHOT_ID = re.compile('"snapshot_id":"([0-9a-f]{64})"')
 """In a spec's JSON, which SQL cannot take apart where it holds a NaN."""
 
 
-def run_stubs(db: Connection) -> Sequence[RunStub]:
-    """Every run there is, in the order they were created."""
+def run_stubs(db: Connection, of: Iterable[str] | None = None, experiment: str | None = None) -> Sequence[RunStub]:
+    """Runs in the order they were created: all, those ``of`` these ids with all below them, or an experiment's."""
+    queries = [_STUBS] if experiment is None else [_STUBS.where(experiments.c.name == experiment)]
+    if of is not None:
+        queries = [query.where(runs.c.id.in_(part)) for query in queries for part in _parts(_with_all_below(db, of))]
+    rows = [row for query in queries for row in db.execute(query)]
     return tuple(
         RunStub(row.id, row.parent_id, row.name, row.status, to_s(row.ended), tuple(json.loads(row.tags)))
-        for row in db.execute(_STUBS)
+        for row in (rows if of is None else sorted(rows, key=lambda row: row.seq))
     )
 
 
@@ -109,9 +113,10 @@ def unused_snapshots(db: Connection, snapshot_ids: Set[str]) -> tuple[set[str], 
 def drop_snapshot(db: Connection, snapshot_id: str, newest: int, now: float) -> bool:
     """Forget a snapshot that no run up to ``newest`` has, noting its contents; False when a later run has it."""
     later = select(run_specs.c.run_seq).where(run_specs.c.run_seq > newest, run_specs.c.spec.contains(snapshot_id))
-    if db.execute(later.limit(1)).first() or db.execute(
-        select(models.c.id).where(models.c.snapshot_id == snapshot_id).limit(1)
-    ).first():
+    if (
+        db.execute(later.limit(1)).first()
+        or db.execute(select(models.c.id).where(models.c.snapshot_id == snapshot_id).limit(1)).first()
+    ):
         return False
     text = db.execute(select(snapshots.c.files).where(snapshots.c.id == snapshot_id)).scalar()
     if text is not None:
@@ -148,6 +153,16 @@ def metric_bytes(db: Connection, run_ids: Iterable[str]) -> Mapping[str, int]:
     )
     rows = [row for part in _parts(list(run_ids)) for row in db.execute(query.where(runs.c.id.in_(part)))]
     return {row.id: int(row.size) for row in rows}
+
+
+def _with_all_below(db: Connection, run_ids: Iterable[str]) -> Sequence[str]:
+    found = dict.fromkeys(run_ids)
+    newest: Sequence[str] = list(found)
+    while newest:
+        below = [select(runs.c.id).where(runs.c.parent_id.in_(part)) for part in _parts(newest)]
+        newest = [run_id for query in below for run_id in db.execute(query).scalars() if run_id not in found]
+        found.update(dict.fromkeys(newest))
+    return list(found)
 
 
 def _delete_run(db: Connection, seq: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import fields, replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -156,15 +157,30 @@ def delete_model(db: Connection, name: str, version: int, now: float = 0.0) -> M
     return found
 
 
-def used_blobs(db: Connection, hashes: Iterable[str]) -> set[str]:
-    """Those of ``hashes`` that a model or a snapshot has. Reads every list of files: for rare questions."""
-    wanted, used = set(hashes), set()
-    for table in (models, snapshots):
-        for files in db.execute(select(table.c.files)).scalars():
-            used |= {file["sha256"] for file in json.loads(files)} & wanted
-            if used == wanted:
-                return used
+def used_blobs(db: Connection, hashes: Iterable[str], known: Set[str] = frozenset()) -> set[str]:
+    """Those of ``hashes`` that a model or a snapshot has, but for the snapshots that are ``known``.
+
+    Reads every other list of files: for rare questions.
+    """
+    wanted, used = set(hashes), set[str]()
+    for files in chain(db.execute(select(models.c.files)).scalars(), _lists(db, known)):
+        used |= {file["sha256"] for file in json.loads(files)} & wanted
+        if used == wanted:
+            break
     return used
+
+
+def snapshot_ids(db: Connection) -> set[str]:
+    """All there are."""
+    return set(db.execute(select(snapshots.c.id)).scalars())
+
+
+def _lists(db: Connection, known: Set[str]) -> Iterable[str]:
+    """The JSON of the files of each snapshot but the ``known`` ones."""
+    if not known:
+        return db.execute(select(snapshots.c.files)).scalars()
+    new = sorted(snapshot_ids(db) - known)
+    return (db.execute(_SNAPSHOT, {"snapshot_id": name}).scalar_one() for name in new)
 
 
 def _next_version(db: Connection, name: str) -> int:

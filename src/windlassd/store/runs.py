@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, union, update
@@ -56,6 +57,7 @@ _LATEST = select(func.max(run_history.c.time)).join(runs, runs.c.seq == run_hist
 _SET = update(runs).where(runs.c.id == bindparam("of"))
 _DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
 
+_SPECS = 256  # kept decoded
 _PLAIN = frozenset({"display_name", "description", "exit_code", "exit_signal", "lost_points", "verified"})
 _AS_JSON = frozenset({"environment", "nodes"})
 
@@ -288,14 +290,14 @@ def _absent(run_id: str) -> UserErrorException:
 
 
 def _record(row: Any) -> RunRecord:
-    columns = f"[{row.spec},{row.tags},{row.properties},{row.environment},{row.nodes}]"  # one call instead of five
-    spec, tags, properties, environment, nodes = json.loads(columns)
+    columns = f"[{row.tags},{row.properties},{row.environment},{row.nodes}]"  # one call instead of four
+    tags, properties, environment, nodes = json.loads(columns)
     return RunRecord(
         id=row.id,
         experiment=row.experiment,
         number=row.number,
         status=RunStatus(row.status),
-        spec=RunSpec.from_wire(spec),
+        spec=_spec(row.spec),
         created=row.created / 1_000_000,
         reason=_reason(row),
         started=to_s(row.started),
@@ -312,6 +314,12 @@ def _record(row: Any) -> RunRecord:
         lost_points=row.lost_points,
         verified=row.verified,
     )
+
+
+@lru_cache(maxsize=_SPECS)
+def _spec(text: str) -> RunSpec:
+    """A run's spec never changes, and a run at work is asked for again and again."""
+    return RunSpec.from_wire(json.loads(text))
 
 
 def _reason(row: Any) -> Reason | None:

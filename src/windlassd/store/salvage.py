@@ -25,6 +25,7 @@ def salvage(damaged: str, target: str) -> Mapping[str, int]:
     """
     with closing(sqlite3.connect(f"file:{quote(damaged)}?mode=ro", uri=True)) as source:
         source.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        source.execute("PRAGMA writable_schema=ON")  # else SQLite refuses each page of a file that was cut short
         found = _tables(source)
         if not found:
             return {}

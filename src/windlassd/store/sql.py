@@ -46,10 +46,10 @@ FILE = "windlass.db"
 class SqlStore:
     """A ``Store`` in the file ``windlass.db`` of the workspace's folder."""
 
-    def __init__(self, writer: Engine, readers: Engine, path: str) -> None:
+    def __init__(self, writer: Engine, readers: Engine, path: str, upgrading: Callable[[], None]) -> None:
         connection = writer.connect()
         try:
-            keep_copy(connection, path)
+            keep_copy(connection, path, upgrading)
             with connection.begin():
                 bring_up_to_date(connection, path)
         except BaseException:
@@ -60,8 +60,12 @@ class SqlStore:
         self._writer = WriterThread(connection)
 
     @classmethod
-    def open(cls, workspace_dir: str) -> SqlStore:
+    def open(cls, workspace_dir: str, upgrading: Callable[[], None] = lambda: None) -> SqlStore:
         """The store of a workspace, made when there is none.
+
+        Args:
+            workspace_dir: Its folder.
+            upgrading: Called when the database is of an older version, before that is changed, which takes a while.
 
         Raises:
             UserErrorException: The folder lies on a network file system.
@@ -71,7 +75,7 @@ class SqlStore:
         path = os.path.join(os.path.abspath(workspace_dir), FILE)
         if not os.path.exists(path):
             make_durable_folder(workspace_dir)
-        return cls(writer_engine(path), reader_engine(path), path)
+        return cls(writer_engine(path), reader_engine(path), path, upgrading)
 
     def write(self, work: Callable[[Writer], T]) -> Future[T]:
         """Run ``work`` on the writer thread; the future resolves once it is durable."""
@@ -178,8 +182,8 @@ class SqlReader:
     def acked(self, run_id: str, spool: str) -> int:
         return series.acked(self._db, run_id, spool)
 
-    def run_stubs(self) -> Sequence[RunStub]:
-        return deletions.run_stubs(self._db)
+    def run_stubs(self, of: Iterable[str] | None = None, experiment: str | None = None) -> Sequence[RunStub]:
+        return deletions.run_stubs(self._db, of, experiment)
 
     def deletions(self) -> Sequence[Deletion]:
         return deletions.pending(self._db)
@@ -238,8 +242,11 @@ class SqlReader:
     def model_of_request(self, request_id: str) -> ModelRecord | None:
         return models.model_of_request(self._db, request_id)
 
-    def used_blobs(self, hashes: Iterable[str]) -> set[str]:
-        return models.used_blobs(self._db, hashes)
+    def used_blobs(self, hashes: Iterable[str], known: Set[str] = frozenset()) -> set[str]:
+        return models.used_blobs(self._db, hashes, known)
+
+    def snapshot_ids(self) -> set[str]:
+        return models.snapshot_ids(self._db)
 
     def environments(self, name: str | None = None) -> Sequence[EnvironmentRecord]:
         return registered.find_environments(self._db, name)

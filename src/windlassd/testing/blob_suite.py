@@ -13,6 +13,7 @@ import pytest
 
 from windlass.errors import SnapshotException
 from windlassd.blobs.base import BlobMismatch, BlobMissing, BlobStore
+from windlassd.blobs.handed import Copied, Handed
 
 
 def hash_of(content: bytes) -> str:
@@ -95,6 +96,22 @@ class BlobConformance:
         assert blobs.put_many((hash_of(c), [c]) for c in [*contents, contents[0]]) == 201
         assert set(blobs.hashes()) == set(map(hash_of, contents))
         assert all(content_of(blobs, hash_of(c)) == c for c in contents)
+
+    def test_files_are_stored_by_their_paths(self, blobs: BlobStore, tmp_path: Path) -> None:
+        contents = [b"one", b"two", b"one"]
+        handed = []
+        for number, content in enumerate(contents):
+            place = tmp_path / f"file-{number}"
+            place.write_bytes(content)
+            known = place.stat()
+            state = (known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns)
+            handed.append(Handed(place.name, str(place), state))
+        absent = Handed("absent", str(tmp_path / "absent"), (0, 0, 0, 0))
+        found = blobs.put_handed([absent, *handed])
+        assert found == {n + 1: Copied(3, hash_of(content)) for n, content in enumerate(contents)}
+        assert sorted(blobs.hashes()) == sorted({hash_of(b"one"), hash_of(b"two")})
+        assert [content_of(blobs, hash_of(content)) for content in contents] == contents
+        assert blobs.put_handed(handed[:1]) == {0: Copied(3, hash_of(b"one"))}
 
     def test_those_before_a_wrong_one_are_stored(self, blobs: BlobStore) -> None:
         with pytest.raises(BlobMismatch):

@@ -45,6 +45,10 @@ class RegisteredConformance:
         store.write(lambda w: w.add_model(ModelRecord("m", 0, 1.0, files=files))).result(60)
         store.write(lambda w: w.add_snapshot("s", [{"path": "y", "sha256": "b"}], 1.0)).result(60)
         assert store.read(lambda r: r.used_blobs("abc")) == {"a", "b"}
+        known = store.read(lambda r: r.snapshot_ids())
+        store.write(lambda w: w.add_snapshot("later", [{"path": "x", "sha256": "c", "size": 1}], 2.0)).result(60)
+        new = store.read(lambda r: r.used_blobs("abc", known))
+        assert "c" in new and store.read(lambda r: r.snapshot_ids()) - known == {"later"}
 
     def test_environments_count_their_changes(self, store: Store) -> None:
         def add(definition: dict[str, Any], version: str | None = None) -> str:

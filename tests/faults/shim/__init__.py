@@ -11,17 +11,15 @@ library is compiled by gcc at first use; what it can do is told at the top of ``
 from __future__ import annotations
 
 import errno
-import hashlib
 import mmap
 import os
 import struct
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-SOURCE = Path(__file__).with_name("cut.c")
+from faults.shim.build import compiled
 
 CREATE, TRUNCATE, WRITE, SYNC, RENAME, UNLINK, LINK, SYMLINK, MKDIR, RMDIR, CHMOD, SEND, OPEN, MARK = range(1, 15)
 NAMES = (
@@ -73,7 +71,7 @@ class Shim:
         with open(control, "r+b") as f:
             self._map = mmap.mmap(f.fileno(), 0)
         self.variables = {
-            "LD_PRELOAD": str(library()),
+            "LD_PRELOAD": str(compiled("cut")),
             "CUT_CONTROL": str(control),
             "CUT_PREFIX": ":".join(os.path.abspath(prefix) for prefix in prefixes),
         }
@@ -151,16 +149,3 @@ class Shim:
 
     def _set(self, name: str, value: int) -> None:
         struct.pack_into("<q", self._map, 8 * _FIELDS.index(name), value)
-
-
-def library() -> Path:
-    """The compiled library, made once per version of its source and kept among the temporary files."""
-    folder = Path(tempfile.gettempdir()) / f"windlass-cut-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    made = folder / f"cut-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so"
-    if not made.exists():
-        beside = folder / f"{made.name}.{os.getpid()}"
-        command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]
-        subprocess.run([*command, str(beside), str(SOURCE)], check=True)
-        beside.replace(made)
-    return made

@@ -106,21 +106,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     return result;
 }
 
-int gettimeofday(struct timeval *now, void *zone) {
-    (void)zone;
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    now->tv_sec = t.tv_sec;
-    now->tv_usec = t.tv_nsec / 1000;
-    return 0;
-}
-
-time_t time(time_t *out) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    if (out) *out = t.tv_sec;
-    return t.tv_sec;
-}
+#include "clock.h" /* gettimeofday, time */
 
 /* -- waits -------------------------------------------------------------------------------------------------------- */
 

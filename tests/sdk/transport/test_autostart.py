@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +163,31 @@ def test_whatever_keeps_the_server_from_starting_is_an_outage_and_no_refusal(
     with pytest.raises(ServiceUnavailable, match=r"cannot be started.*temporarily unavailable") as caught:
         autostart.ensure_server(workspace)
     assert caught.value.transient
+
+
+def test_a_server_that_upgrades_its_records_is_given_the_time(
+    workspace: str, script: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("#!/bin/sh\nprintf 2 > /dev/fd/$7; printf 1 > /dev/fd/$7\n")
+    limits, word = [], autostart._word
+
+    def noted(pipe: int, timeout_s: float | None) -> bytes | None:
+        limits.append(timeout_s)
+        return word(pipe, timeout_s)
+
+    monkeypatch.setattr(autostart, "_word", noted)
+    autostart.ensure_server(workspace)
+    assert limits == [settings.get("server_start_timeout_s"), None]
+    assert f"the records of {workspace} are upgraded" in capfd.readouterr().err
+
+
+def test_who_waits_for_another_starter_is_told(
+    workspace: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(autostart, "_QUIET_S", 0.0)
+    path = Path(places.private_dir(places.server_dir(workspace)), "start.lock")
+    with open(path, "a") as door, open(path, "a") as late:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        threading.Timer(0.2, fcntl.flock, (door, fcntl.LOCK_UN)).start()
+        autostart._enter(late, workspace)
+    assert f"waiting for the server of {workspace}" in capfd.readouterr().err

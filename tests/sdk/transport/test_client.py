@@ -239,6 +239,12 @@ def test_a_server_that_was_stopped_is_named_with_the_way_to_continue_it(
             "No 'x'.",
         ),
         ("409 Conflict", {"error": {"code": "conflict", "message": "It is so."}}, UserErrorException, "It is so."),
+        (
+            "404 Not Found",
+            {"error": {"code": "user_error", "message": "GET /v1/x: Not Found"}},
+            UserErrorException,
+            "of another version of Windlass and does not know GET /v1/x.",
+        ),
         ("503 Busy", {"error": {"code": "service_unavailable", "message": "full"}}, ServiceUnavailable, "full"),
         ("500 Oops", b"<html>Oops</html>", ServiceUnavailable, "answered 500: <html>Oops"),
         ("502 Oops", {"error": "text"}, ServiceUnavailable, "answered 502"),

@@ -62,6 +62,16 @@ def test_a_file_that_is_replaced_while_it_is_sent(tmp_path: Path) -> None:
     assert sent(path, path.unlink) == (6, b"after!")
 
 
+def test_an_answer_to_a_client_that_has_gone_leaves_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"x")
+    before = os.listdir("/proc/self/fd")
+    response = file_response(LocatedFile(str(path), 1, None))
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    del response
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_a_part_of_it(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(bytes(range(100)))

@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import IO, Dict, List, Optional
 
@@ -22,7 +23,10 @@ except ImportError:  # Windows: clients of a team server only
 
 TRY_AGAIN = 75
 """Exit code of a server that found another's lock: that one is about to serve, or to end."""
+READY, PATIENCE = b"1", b"2"
+"""What a starting server tells its starter: that it serves, and before, that it has its records to upgrade."""
 _END_S = 10.0
+_QUIET_S = 3.0
 _LOOK_AGAIN_S = 0.05
 _started: "List[int]" = []
 """Pids of the servers that this process started; those that have ended are reaped when the next one is started."""
@@ -70,7 +74,7 @@ def ensure_server(workspace: str) -> None:
     try:
         folder = _make_folder(workspace)
         with _door(workspace, folder) as door:
-            fcntl.flock(door, fcntl.LOCK_EX)
+            _enter(door, workspace)
             if not is_running(workspace):
                 _start(workspace, folder)
     except UserErrorException as e:  # such as a settings file that is being written
@@ -131,6 +135,22 @@ def _door(workspace: str, folder: str) -> "IO[str]":
         raise _unwritable(workspace, e) from e
 
 
+def _enter(door: "IO[str]", workspace: str) -> None:
+    """Hold the door's lock; says what it waits for when that takes long, as the upgrade of big records does."""
+    try:
+        fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        words = "windlass: waiting for the server of %s, which another process is starting.\n" % workspace
+    talk = threading.Timer(_QUIET_S, sys.stderr.write, (words,))
+    talk.daemon = True
+    talk.start()
+    try:
+        fcntl.flock(door, fcntl.LOCK_EX)
+    finally:
+        talk.cancel()
+
+
 def _unwritable(workspace: str, problem: OSError) -> ServiceUnavailable:
     return ServiceUnavailable(
         "The workspace folder %s cannot be written: %s. Set WINDLASS_HOME to a folder you can write."
@@ -155,8 +175,14 @@ def _start(workspace: str, folder: str) -> None:
     finally:
         os.close(ready_write)
     try:
-        readable = select.select([ready_read], [], [], timeout_s)[0]
-        if readable and os.read(ready_read, 1):
+        word = _word(ready_read, timeout_s)
+        if word == PATIENCE:  # killed for its slowness, it would begin anew at each start
+            sys.stderr.write(
+                "windlass: the records of %s are upgraded to this version of Windlass; this happens once and takes "
+                "about as long as copying them.\n" % workspace
+            )
+            word = _word(ready_read, None)
+        if word:
             child.returncode = 0  # it lives on without us; keep subprocess from warning about that
             _started[:] = [pid for pid in _started if not _reaped(pid)] + [child.pid]
             return
@@ -167,26 +193,35 @@ def _start(workspace: str, folder: str) -> None:
         _started.append(child.pid)
         return
     try:
-        child.wait(_END_S if readable else 0)  # it closed its end of the pipe, so it is ending
+        child.wait(0 if word is None else _END_S)  # else it closed its end of the pipe, so it is ending
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
         said = _last_lines(log_path, said_before)
         raise ServiceUnavailable("The server of %s did not come up in %g s.%s" % (workspace, timeout_s, said)) from None
-    said = _last_lines(log_path, said_before)
+    raise _why_ended(workspace, python, child.returncode, _last_lines(log_path, said_before))
+
+
+def _why_ended(workspace: str, python: str, code: int, said: str) -> ServiceUnavailable:
+    """What there is to say of a server that ended while it started."""
     if said.strip().splitlines()[-1:] and "windlassd: " in said:  # it says itself what the user can do
         words = said[said.rindex("windlassd: ") + len("windlassd: ") :].strip()
-        raise ServiceUnavailable(words, transient=child.returncode == TRY_AGAIN)
+        return ServiceUnavailable(words, transient=code == TRY_AGAIN)
     if "No module named windlassd" in said:
-        raise ServiceUnavailable(
+        return ServiceUnavailable(
             "%s, which %s names, has no Windlass server. Run `windlass init` with the Python that has it."
             % (python, interpreter_file()),
             transient=False,
         )
-    raise ServiceUnavailable(
-        "The server of %s ended while starting (exit code %d).%s" % (workspace, child.returncode, said),
-        transient=child.returncode < 0,  # somebody killed it: the next try may do
+    return ServiceUnavailable(
+        "The server of %s ended while starting (exit code %d).%s" % (workspace, code, said),
+        transient=code < 0,  # somebody killed it: the next try may do
     )
+
+
+def _word(pipe: int, timeout_s: Optional[float]) -> Optional[bytes]:
+    """A byte that the server wrote, an empty one when it closed the pipe, None when it did neither in time."""
+    return os.read(pipe, 1) if select.select([pipe], [], [], timeout_s)[0] else None
 
 
 def server_environment() -> "Dict[str, str]":

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from windlass import settings
 from windlass._transport import autostart
-from windlass.errors import AzureMLException, ServiceUnavailable, from_code
+from windlass.errors import AzureMLException, ServiceUnavailable, UserErrorException, from_code
 
 TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
@@ -93,7 +93,7 @@ class Client:
 
     def call(
         self, method: str, path: str, *, query: "Optional[Mapping[str, Any]]" = None, body: Body = None,
-        content_type: str = "application/json",
+        content_type: str = "application/json", timeout_s: float = TIMEOUT_S,
     ) -> Any:  # fmt: skip
         """The decoded JSON answer (None when empty).
 
@@ -104,7 +104,7 @@ class Client:
         deadline = time.monotonic() + self._patience_s()
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
         while True:
-            answer = self.open(method, path, query=query, body=body, content_type=content_type)
+            answer = self.open(method, path, query=query, body=body, content_type=content_type, timeout_s=timeout_s)
             try:
                 data = answer.read()
                 break
@@ -147,7 +147,7 @@ class Client:
                 answer = connection.getresponse()
                 if answer.getheader(STOPPING):
                     raise ConnectionRefusedError("the server is ending")
-                return _checked(answer)
+                return _checked(answer, "%s %s" % (method, path))
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
                 self._get_over(e, "%s %s" % (method, path), tries, deadline)
@@ -232,6 +232,18 @@ class Client:
         return connection
 
 
+def answers(workspace_dir: str, timeout_s: float) -> bool:
+    """True when the workspace's server answers in time; one that only takes connections does not."""
+    try:
+        with Client(workspace_dir, start=False).open(
+            "GET", "/v1/server", timeout_s=timeout_s, own_connection=True
+        ) as answer:
+            answer.read()
+    except (AzureMLException, OSError):
+        return False
+    return True
+
+
 def _events(answer: http.client.HTTPResponse) -> "Iterator[Event]":
     name = "message"
     data: "List[str]" = []
@@ -263,13 +275,18 @@ def quote(name: str) -> str:
     return urllib.parse.quote(name, safe="/", errors="replace")
 
 
-def _checked(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+def _checked(answer: http.client.HTTPResponse, call: str) -> http.client.HTTPResponse:
     if answer.status < 400:
         return answer
     data = answer.read()
     try:
         error = json.loads(data.decode())["error"]
         problem: AzureMLException = from_code(error["code"], error["message"])
+        if error["message"] in (call + ": Not Found", call + ": Method Not Allowed"):
+            problem = UserErrorException(
+                "The server that runs is of another version of Windlass and does not know %s. Run `windlass init` here "
+                "and, once no run goes on, `windlass server stop`: the next command starts one of this version." % call
+            )
     except (ValueError, KeyError, TypeError):
         said = data[:500].decode("utf-8", "replace")
         problem = ServiceUnavailable("The server answered %d: %s" % (answer.status, said))

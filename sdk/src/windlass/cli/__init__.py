@@ -6,6 +6,7 @@ Typer and Rich (the extra ``cli``) are loaded only when a command line needs the
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Optional, Sequence
@@ -46,7 +47,7 @@ def _dispatch(given: "Sequence[str]") -> int:
     from windlass.errors import AzureMLException
 
     if sys.stdout is None:  # closed by the shell (`>&-`): there is nobody to write to
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = io.open(os.devnull, "w")  # `open` alone is the module of the command of that name
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character still shows the rest
             stream.reconfigure(errors="replace")

@@ -6,23 +6,39 @@ from typing import Annotated, Optional
 
 import typer
 
-from windlass.cli import compute, data, doctor, env, experiment, logs, model, run, server, submit
-from windlass.cli import init as init_command
-from windlass.cli import open as open_command
-from windlass.cli import workspace as workspace_command
-from windlass.cli._options import SETTINGS, AsJson, ScriptCommand
+from windlass.cli._lazy import Place, group_of
+from windlass.cli._options import SETTINGS, ScriptCommand
 from windlass.cli._session import choose
-from windlass.cli._show import as_json, result
+from windlass.cli._version import version as print_version
+
+_COMMANDS = {
+    "init": Place("windlass.cli.init", "init"),
+    "submit": Place("windlass.cli.submit", "submit", ScriptCommand),
+    "ps": Place("windlass.cli.run", "ps"),
+    "logs": Place("windlass.cli.logs", "logs"),
+    "stop": Place("windlass.cli.run", "stop"),
+    "open": Place("windlass.cli.open", "open_page"),
+    "doctor": Place("windlass.cli.doctor", "doctor"),
+    "version": Place("windlass.cli._version", "version"),
+    "run": Place("windlass.cli.run"),
+    "experiment": Place("windlass.cli.experiment"),
+    "compute": Place("windlass.cli.compute"),
+    "env": Place("windlass.cli.env"),
+    "data": Place("windlass.cli.data"),
+    "model": Place("windlass.cli.model"),
+    "server": Place("windlass.cli.server"),
+    "workspace": Place("windlass.cli.workspace"),
+}
 
 app = typer.Typer(
-    context_settings=SETTINGS, rich_markup_mode=None, add_completion=False, no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    cls=group_of(_COMMANDS), context_settings=SETTINGS, rich_markup_mode=None, add_completion=False,
+    no_args_is_help=True, pretty_exceptions_enable=False,
 )  # fmt: skip
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        version()
+        print_version()
         raise typer.Exit()
 
 
@@ -41,31 +57,3 @@ def root(
     Start with `windlass init` in your project's folder, then `windlass submit SCRIPT`.
     """
     choose(workspace)
-
-
-app.command("init")(init_command.init)
-app.command("submit", cls=ScriptCommand)(submit.submit)
-app.command("ps")(run.ps)
-app.command("logs")(logs.logs)
-app.command("stop")(run.stop)
-app.command("open")(open_command.open_page)
-app.command("doctor")(doctor.doctor)
-app.add_typer(run.app, name="run")
-app.add_typer(experiment.app, name="experiment")
-app.add_typer(compute.app, name="compute")
-app.add_typer(env.app, name="env")
-app.add_typer(data.app, name="data")
-app.add_typer(model.app, name="model")
-app.add_typer(server.app, name="server")
-app.add_typer(workspace_command.app, name="workspace")
-
-
-@app.command("version")
-def version(json: AsJson = False) -> None:
-    """Print the version."""
-    import windlass
-
-    if json:
-        as_json({"version": windlass.__version__, "azureml": windlass.VERSION})
-    else:
-        result("windlass %s" % windlass.__version__)

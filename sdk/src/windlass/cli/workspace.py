@@ -125,6 +125,8 @@ def backup(
     """
     from windlass import _backups
 
+    if list_only + verify + (keep is not None) > 1:
+        raise typer.BadParameter("--list, --verify and --keep cannot be had together.")
     if list_only:
         _print_backups([_backups.summary(found) for found in _backups.find(folder)], json)
         return

@@ -122,6 +122,9 @@ CODES: "Mapping[str, Code]" = {
         "With the server stopped: saves every row that can be read into a new database and moves the damaged one to "
         "lost+found.",
         "Stop the server; " + _BACKUP[0].lower() + _BACKUP[1:] + " Else repair."),
+    "database_copy": Code(
+        NOTE, "The copy from before an upgrade has had its week; the next start of the server removes it.",
+        "Removes it."),
     "row_orphaned": Code(
         ERROR, "A row belongs to a record that is gone; nothing shows it.",
         "Moves the row to lost+found as JSON."),
@@ -145,6 +148,7 @@ CODES: "Mapping[str, Code]" = {
     "tag_index": Code(WARNING, "Filters by tag miss the run or find it wrongly.", "Makes the index anew."),
     "summary_wrong": Code(
         ERROR, "Lists and charts show a wrong count, last value or range.", "Makes the summary anew from the points."),
+    "outline_wrong": Code(WARNING, "A chart of the series shows wrong points.", "Makes it anew from the points."),
     "chunk_damaged": Code(
         ERROR, "Metric points cannot be read, and their series cannot be shown.",
         "Moves them to lost+found and counts them as lost points of the run.", _BACKUP),
@@ -170,7 +174,9 @@ CODES: "Mapping[str, Code]" = {
         ERROR, "A kept file is not what the run wrote.", "Brings it back where the workspace has its content; the "
         "changed one moves to lost+found.", _BACKUP),
     "file_unlisted": Code(NOTE, "The run's record does not vouch for it.", "Lists it, with its checksum."),
-    "checksum_missing": Code(NOTE, "The files cannot be checked later.", "Computes them."),
+    "checksum_missing": Code(
+        NOTE, "The files cannot be checked later, or a power loss may yet take them.",
+        "Computes the checksums and brings the files to the disk."),
     "upload_leftover": Code(NOTE, "An upload that was cut short uses space.", "Removes it."),
     # blobs
     "blob_damaged": Code(

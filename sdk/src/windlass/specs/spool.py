@@ -95,11 +95,12 @@ def whole_frames(data: bytes, last: bool = False) -> int:
         last: True when nothing will be appended any more: then an unfinished frame is damage, too.
     """
     end, size = 0, len(data)
-    while end + HEADER.size <= size:
-        length, crc = HEADER.unpack_from(data, end)
-        stop = end + HEADER.size + length
+    header, unpack, crc32 = HEADER.size, HEADER.unpack_from, zlib.crc32  # looked up once: each point comes through here
+    while end + header <= size:
+        length, crc = unpack(data, end)
+        stop = end + header + length
         if _LEAST_BODY <= length <= MAX_BODY_BYTES:
-            if stop <= size and zlib.crc32(data[end + HEADER.size : stop]) == crc:
+            if stop <= size and crc32(data[end + header : stop]) == crc:
                 end = stop
                 continue
             if stop > size and not last:
@@ -147,15 +148,16 @@ def decode(data: bytes, place: int = 0) -> "Iterator[Tuple[int, Frame]]":
         TornFrame: a frame's CRC does not fit its body, or its kind is unknown.
     """
     size = len(data)
-    while place + HEADER.size <= size:
-        length, crc = HEADER.unpack_from(data, place)
-        start = place + HEADER.size
+    header, unpack, crc32 = HEADER.size, HEADER.unpack_from, zlib.crc32
+    while place + header <= size:
+        length, crc = unpack(data, place)
+        start = place + header
         if length > MAX_BODY_BYTES:
             raise TornFrame("frame at %d claims %d bytes" % (place, length))
         if start + length > size:
             return
         body = data[start : start + length]
-        if zlib.crc32(body) != crc:
+        if crc32(body) != crc:
             raise TornFrame("frame at %d has a wrong CRC" % place)
         place = start + length
         yield place, _frame(body)

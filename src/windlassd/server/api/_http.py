@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -95,11 +97,11 @@ class _FileAsItIs(FileResponse):
     """
 
     def __init__(self, path: str, headers: Mapping[str, str]) -> None:
-        self._fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY)
+        self._close = weakref.finalize(self, os.close, fd)  # an answer to who has gone meanwhile is never called
         super().__init__(
-            f"/proc/self/fd/{self._fd}", headers=headers, media_type="application/octet-stream",
-            stat_result=os.fstat(self._fd),
-        )  # fmt: skip
+            f"/proc/self/fd/{fd}", headers=headers, media_type="application/octet-stream", stat_result=os.fstat(fd)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         left, ended = 0, False
@@ -120,7 +122,7 @@ class _FileAsItIs(FileResponse):
         try:
             await super().__call__(scope, receive, as_told)
         finally:
-            os.close(self._fd)
+            self._close()
 
 
 def event_stream(events: AsyncIterator[tuple[str, Any]]) -> StreamingResponse:
@@ -153,7 +155,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def disk(request: Request, problem: OSError) -> Response:
-        return error(503, "service_unavailable", f"The server could not use its disk: {problem}")
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = ". Free some space (`windlass run delete` works on a full disk) and try again." if full else ""
+        return error(503, "service_unavailable", f"The server could not use its disk: {problem}{way_out}")
 
     @app.exception_handler(KeyError)
     @app.exception_handler(TypeError)

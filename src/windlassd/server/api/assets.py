@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from windlass.errors import SnapshotException, UserErrorException
 from windlass.specs.cluster import ClusterSpec
+from windlassd.blobs.handed import shown, wanted
 from windlassd.control.views import LocatedFile
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.server.api._http import Json, body_of, file_response
 
 _BLOB = struct.Struct("<Q32s")
-_PIECE = 1 << 20
+_TOGETHER = 16 << 20
 
 
 def router(control: WorkspaceControl) -> APIRouter:
@@ -73,11 +74,22 @@ def _snapshots(routes: APIRouter, control: WorkspaceControl) -> None:
 
     @routes.post("/blobs")
     async def put_blobs(request: Request) -> Json:
-        stored = 0
+        blobs = control.core.blobs
+        stored, size = 0, 0
+        held: list[tuple[str, Sequence[bytes]]] = []
         async for sha256, content in _blobs(request.stream()):
-            await asyncio.to_thread(control.core.blobs.put, content, sha256)
-            stored += 1
-        return Json({"stored": stored})
+            held.append((sha256, [content]))
+            size += len(content)
+            if size >= _TOGETHER:
+                stored += await asyncio.to_thread(blobs.put_many, held)
+                held, size = [], 0
+        return Json({"stored": stored + await asyncio.to_thread(blobs.put_many, held)})
+
+    @routes.post("/blob-copies")
+    async def copy_blobs(request: Request) -> Json:
+        handed = wanted((await body_of(request))["files"])
+        copies = await asyncio.to_thread(control.core.blobs.put_handed, handed)
+        return Json({"files": [shown(file, copies.get(number)) for number, file in enumerate(handed)]})
 
     @routes.post("/blobs/missing")
     async def missing(request: Request) -> Json:
@@ -96,8 +108,8 @@ def _snapshots(routes: APIRouter, control: WorkspaceControl) -> None:
         return file_response(LocatedFile(path, 0, sha256))
 
 
-async def _blobs(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Iterator[bytes]]]:
-    """The ``(hash, content)`` pairs of a request, one in memory at a time."""
+async def _blobs(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, bytes]]:
+    """The ``(hash, content)`` pairs of a request."""
     buffer = bytearray()
     async for chunk in stream:
         buffer += chunk
@@ -108,6 +120,6 @@ async def _blobs(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Itera
                 break
             content = bytes(buffer[_BLOB.size : end])
             del buffer[:end]
-            yield digest.hex(), iter([content])
+            yield digest.hex(), content
     if buffer:
         raise SnapshotException("The upload of the source folder was cut short; submit again.")

@@ -60,6 +60,10 @@ def _datastores(routes: APIRouter, control: WorkspaceControl) -> None:
     async def upload(name: str, path: str, request: Request, overwrite: bool = True) -> Json:
         return Json(await data.upload(name, path, request.stream(), overwrite=overwrite))
 
+    @routes.post("/datastores/{name}/copies")
+    async def copy(name: str, request: Request) -> Json:
+        return Json({"files": await data.copy(name, (await body_of(request))["files"])})
+
 
 def _datasets(routes: APIRouter, control: WorkspaceControl) -> None:
     data = control.data

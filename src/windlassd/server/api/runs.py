@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from fastapi import APIRouter, Request
@@ -22,12 +22,20 @@ from windlassd.server.api._http import Json, body_of, event_stream, file_respons
 
 _FLUSH_S = 60.0
 _LIMIT = 1000
+_AT_ONCE = 1 << 16
 
 
 def router(control: WorkspaceControl) -> APIRouter:
     """The routes under ``/v1/runs``."""
     routes = APIRouter(prefix="/v1")
+    _lists(routes, control)
+    _one(routes, control)
+    _files(routes, control)
+    _streams(routes, control)
+    return routes
 
+
+def _lists(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.post("/runs")
     async def create(request: Request) -> Json:
         body = await body_of(request)
@@ -67,6 +75,8 @@ def router(control: WorkspaceControl) -> APIRouter:
         metrics = {run_id: of_run(summaries.get(run_id, ())) for run_id in run_ids}
         return ready(runs=f"[{','.join(lines)}]", metrics=json.dumps(metrics, allow_nan=False, separators=(",", ":")))
 
+
+def _one(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.get("/runs/{run_id}")
     def get(run_id: str) -> Json:
         return Json(to_wire(control.get_run(run_id)))
@@ -85,10 +95,11 @@ def router(control: WorkspaceControl) -> APIRouter:
         return Json({"acked": await _acknowledged(control, run_id, body["spool"], int(body["offset"]))})
 
     @routes.get("/runs/{run_id}/metrics")
-    def metrics(run_id: str, name: str | None = None, points: int | None = None) -> StreamingResponse:
-        found = control.metrics_json(run_id, name, points)
-        return StreamingResponse(chain(['{"metrics":'], found, ["}"]), media_type=Json.media_type)
+    def metrics(run_id: str, name: str | None = None, points: int | None = None) -> Response:
+        return _in_pieces(chain(['{"metrics":'], control.metrics_json(run_id, name, points), ["}"]))
 
+
+def _files(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.get("/runs/{run_id}/files")
     def files(run_id: str) -> Json:
         return Json({"files": [dict(f) for f in control.files(run_id)]})
@@ -104,6 +115,12 @@ def router(control: WorkspaceControl) -> APIRouter:
     async def upload(run_id: str, path: str, request: Request) -> Json:
         return Json(await control.run_files.upload(run_id, path, request.stream()))
 
+    @routes.post("/runs/{run_id}/copies")
+    async def copy(run_id: str, request: Request) -> Json:
+        return Json({"files": await control.run_files.copy(run_id, (await body_of(request))["files"])})
+
+
+def _streams(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.get("/runs/{run_id}/stream")
     async def stream(run_id: str, logs: bool = False, offsets: str = "{}") -> StreamingResponse:
         return event_stream(control.run_stream(run_id, logs=logs, offsets=_offsets(offsets)))
@@ -112,7 +129,16 @@ def router(control: WorkspaceControl) -> APIRouter:
     async def all_runs(experiment: str | None = None) -> StreamingResponse:
         return event_stream(control.runs_stream(experiment))
 
-    return routes
+
+def _in_pieces(text: Iterator[str]) -> Response:
+    """JSON text; a long one as it comes, a short one at once, as each piece of a stream is a change of threads."""
+    begun, length = [], 0
+    for piece in text:
+        begun.append(piece)
+        length += len(piece)
+        if length > _AT_ONCE:
+            return StreamingResponse(chain(begun, text), media_type=Json.media_type)
+    return Response("".join(begun), media_type=Json.media_type)
 
 
 async def _acknowledged(control: WorkspaceControl, run_id: str, spool: str, offset: int) -> int:

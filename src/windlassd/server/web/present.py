@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
+from urllib.parse import quote, urlencode
+
+from markupsafe import Markup, escape
 
 from windlass.specs.status import RunStatus
 
@@ -73,6 +78,35 @@ def iso(moment: float) -> str:
 def utc(moment: float) -> datetime:
     """Unix seconds as an aware time."""
     return datetime.fromtimestamp(moment, UTC)
+
+
+def when(moment: float, now: float) -> Markup:
+    """A moment as an element: how long ago, and exactly when pointed at."""
+    return Markup(f'<time datetime="{iso(moment)}" title="{exact(moment)}" data-ago>{ago(moment, now)}</time>')
+
+
+def took(began: float, ended: float | None, now: float) -> Markup:
+    """How long something took as an element; one that goes on is counted up by the page."""
+    since = f' data-since="{iso(began)}"' if ended is None else ""
+    return Markup(f'<span class="num"{since}>{duration((now if ended is None else ended) - began)}</span>')
+
+
+@cache
+def badge(status: RunStatus, large: bool = False) -> Markup:
+    """A status as an element, in its colours."""
+    kind = f"{tone(status)}{' large' if large else ''}"
+    return Markup(f'<span class="status {kind}"><span class="dot" aria-hidden="true"></span>{words(status)}</span>')
+
+
+def tags(values: Iterable[tuple[str, str]]) -> Markup:
+    """Tags as links to the runs that have them too."""
+    return Markup("").join(_tag(key, value) for key, value in values)
+
+
+def _tag(key: str, value: str) -> Markup:
+    query = urlencode({"tag": f"{key}={value}" if value else key}, quote_via=quote, errors="replace")
+    shown = f"<b>{escape(value)}</b>" if value else ""
+    return Markup(f'<a class="tag" href="/runs?{query}"><span>{escape(key)}</span>{shown}</a>\n')
 
 
 def size(count: int) -> str:

@@ -27,6 +27,7 @@ class Renderer:
         self._templates = Environment(
             loader=PackageLoader("windlassd.server.web"),
             autoescape=True,
+            auto_reload=False,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
