@@ -54,3 +54,8 @@ def test_no_path_leads_out(home: Path, tmp_path: Path, path: str) -> None:
     with pytest.raises(UserErrorException, match="leads out of the backup"):
         restore(backup_of(tmp_path / "backup", Entry(path)))
     assert not (home / "workspaces").exists()
+
+
+def test_a_restored_workspace_is_its_owners_alone(home: Path, tmp_path: Path) -> None:
+    made = restore(backup_of(tmp_path / "backup", Entry("workspace/runs/a_1/files/outputs")))
+    assert Path(made.folder).stat().st_mode & 0o777 == 0o700

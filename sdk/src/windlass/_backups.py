@@ -256,6 +256,7 @@ def _is_held(path: str) -> bool:
 def _lay_out(backup: Backup, beside: str, say: Say) -> None:
     """Copy all files, checked; links last, so that no file is written through one."""
     links = []
+    os.makedirs(os.path.join(beside, WORKSPACE), mode=0o700)  # by itself: only the last folder of a path gets the mode
     for number, entry in enumerate(_entries(backup)):
         say("restoring", number, backup.manifest.files)
         place = os.path.join(beside, *entry.path.split("/"))
@@ -272,7 +273,6 @@ def _lay_out(backup: Backup, beside: str, say: Say) -> None:
             os.makedirs(place, mode=0o700, exist_ok=True)
         else:
             _restore_file(backup, entry, place)
-    os.makedirs(os.path.join(beside, WORKSPACE), mode=0o700, exist_ok=True)
     for text, place in links:
         os.symlink(text, place)
     say("disk", 0, 1)
