@@ -107,7 +107,9 @@ def test_ctrl_c_stops_the_watching_and_not_the_run(cli: Cli, project: Path) -> N
     (project / "train.py").write_text("import sys\nprint('begun', flush=True)\nopen(sys.argv[1]).read()\n")
     os.mkfifo(project / "gate")
     words = ["submit", "train.py", str(project / "gate")]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts with `&`
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        signal.signal(signal.SIGINT, before)
         assert watching.stdout and watching.stdout.readline() == "begun\n"
         watching.send_signal(signal.SIGINT)
         out, err = watching.communicate(timeout=20)
