@@ -34,7 +34,10 @@ PR_SET_CHILD_SUBREAPER = 36
 RANK_OOM_SCORE = 500
 """Added to the ranks' badness, so that the kernel's out-of-memory killer takes them and never the server."""
 
-_RESET = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+_RESET = (
+    signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ,
+    signal.SIGHUP, signal.SIGQUIT,  # a shell may ignore these, and SIGINT, for what it starts with nohup or `&`
+)  # fmt: skip
 """Signals that this process handles or ignores; an ignored one would stay ignored in the rank over exec."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
