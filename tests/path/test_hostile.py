@@ -155,7 +155,7 @@ def test_a_full_disk_costs_points_that_are_counted_and_nothing_else(small_disk: 
     assert values[:100] == list(range(100))
     assert run.lost_points > 0 and len(values) + run.lost_points == 200_100
     assert (run.status, run.reason.code) == (RunStatus.COMPLETED, "completed"), run.reason
-    assert "points could not be written" in run.reason.message
+    assert f"{run.lost_points} metric points are lost: the disk was full" in run.reason.message
     workspace.stop()
     workspace.client.close()
 
