@@ -1,7 +1,6 @@
 """Windlass, as its users call it: interactive runs, submitted scripts, and the client that reads them back."""
 
 import os
-import shutil
 import sys
 import time
 from functools import partial
@@ -91,7 +90,7 @@ def keep(path: str, how: str) -> dict[str, float]:
         seconds = ended - written[0]
     while not ws._client.get(f"/v1/runs/{run.id}")["verified"]:
         time.sleep(0.02)  # its checksums are computed afterwards: not into the next one's time
-    shutil.rmtree(os.path.join(ws._dir, "runs", run.id))
+    run.delete()
     return {"seconds": seconds}
 
 

@@ -143,4 +143,5 @@ def wait_for_one_of_each(workspace: Workspace, home: Path) -> None:
     living = {workspace.server_pid(), agent := workspace.agent_pid(), *workspace.children_of(agent)}
     others = [process for process in processes_of(home) if process.pid not in living]
     _, left = psutil.wait_procs(others, timeout=30)
-    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], f"left: {left}"
+    lingering = [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not lingering, f"left: {[(p.pid, p.ppid(), p.status(), p.cmdline()) for p in lingering]}; known: {living}"

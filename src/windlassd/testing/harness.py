@@ -138,9 +138,15 @@ class Workspace:
                     fcntl.flock(lock, fcntl.LOCK_EX)
 
     def children_of(self, pid: int) -> list[int]:
-        """Direct children of a process."""
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            return [int(child) for child in f.read().split()]
+        """Direct children of a process, whichever of its threads started them."""
+        found: list[int] = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{thread}/children") as f:
+                    found += [int(child) for child in f.read().split()]
+            except FileNotFoundError:
+                continue  # it has ended, and its children are another's
+        return found
 
 
 class _Alarm:
