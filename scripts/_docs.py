@@ -227,7 +227,7 @@ def _default(setting: settings.Setting) -> str:
         return ""
     if isinstance(setting.default, str):
         return setting.default
-    texts = (f"{setting.default:g}", f"{setting.default / 2**20:g}")
+    texts = (f"{setting.default:g}", f"{setting.default / 2**20:g}", f"{setting.default / 1e9:g}")
     return next(text for text in texts if setting.parse(text) == setting.default)
 
 

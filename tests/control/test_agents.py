@@ -179,7 +179,7 @@ def test_an_agent_of_this_version_stays(with_hub: Callable[[Work], None]) -> Non
     with_hub(work)
 
 
-@pytest.mark.parametrize(("protocol", "age"), [(PROTOCOL - 2, "an older"), (PROTOCOL + 1, "a newer")])
+@pytest.mark.parametrize(("protocol", "age"), [(0, "an older"), (PROTOCOL + 1, "a newer")])
 def test_other_versions_are_refused_in_words_and_bring_their_runs_to_an_end(
     with_hub: Callable[[Work], None], protocol: int, age: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,10 +23,17 @@ def _megabytes(text: str) -> int:
     return int(float(text) * 1024 * 1024)
 
 
-def _framework_defaults(text: str) -> str:
-    if text not in ("latest", "v1"):
-        raise UserErrorException("framework_defaults is %r; it must be 'latest' or 'v1'." % text)
-    return text
+def _one_of(name: str, *allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise UserErrorException("%s is %r; it must be %s." % (name, text, " or ".join(map(repr, allowed))))
+        return text
+
+    return parse
+
+
+def _gigabytes(text: str) -> int:
+    return int(float(text) * 1e9)
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,26 @@ TABLE = (
     Setting("retention_keep_tag", "WINDLASS_RETENTION_KEEP_TAG", str, "keep",
             "A run with a tag of this name is not deleted by age, neither by `retention_days` nor by "
             "`windlass workspace prune`."),
-    Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _framework_defaults, "latest",
+    Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _one_of("framework_defaults", "latest", "v1"),
+            "latest",
             "Version of a framework estimator without `framework_version`: `latest`, or `v1` for the one of SDK v1."),
+    Setting("python_downloads", "WINDLASS_PYTHON_DOWNLOADS", _one_of("python_downloads", "automatic", "never"),
+            "automatic",
+            "Whether uv may download a Python that this machine does not have when a package list needs it."),
+    Setting("conda_packages_from", "WINDLASS_CONDA_PACKAGES_FROM", _one_of("conda_packages_from", "pypi", "conda"),
+            "pypi",
+            "Where conda packages come from that PyPI has as well: `pypi`, or `conda` for the channels."),
+    Setting("environments_max_gb", "WINDLASS_ENVIRONMENTS_MAX_GB", _gigabytes, 50_000_000_000,
+            "Size of all environments together, in GB, above which those that were not used for longest are removed. "
+            "What runs use stays.", 0),
+    Setting("environment_builds", "WINDLASS_ENVIRONMENT_BUILDS", int, 2,
+            "Environments that are resolved or built at once; further ones wait.", 1),
+    Setting("container_engine", "WINDLASS_CONTAINER_ENGINE", str, None,
+            "Container engine: `docker`, `podman`, or the address of its API such as `unix:///run/podman/podman.sock` "
+            "(default: DOCKER_HOST, then the usual sockets of Docker and Podman)."),
+    Setting("container_registry", "WINDLASS_CONTAINER_REGISTRY", str, None,
+            "Registry, with a path if need be, such as `registry.lab:5000/windlass`, to which built images are pushed "
+            "and from which other machines pull them (default: none)."),
 )  # fmt: skip
 _BY_NAME: Dict[str, Setting] = {setting.name: setting for setting in TABLE}
 _STEADY: Dict[str, Any] = {}

@@ -98,7 +98,7 @@ class Ready:
     key: str
     builder: str
     python: str
-    """Absolute path of the environment's interpreter."""
+    """Absolute path of the environment's interpreter; with an image the path inside of it."""
     python_version: str
     prefix: str | None
     """Its folder; None for the user's own interpreter."""
@@ -106,6 +106,10 @@ class Ready:
     """True when nothing was resolved or built for this call."""
     seconds: float
     notes: Sequence[str] = field(default_factory=tuple)
+    image: str | None = None
+    """Id of the image that holds it, for a job in a container."""
+    engine: str | None = None
+    """Address of the API of the container engine that has the image."""
 
 
 class Builder(Protocol):

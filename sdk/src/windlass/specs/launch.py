@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from windlass.specs._codec import known_fields
+from windlass.specs.container import ContainerLaunch
 from windlass.specs.data import DataSpec
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of what an agent and its server say to each other; an agent that names none has 1."""
-ACCEPTED_PROTOCOLS = (1, 2)
-"""The current one and the last: a server works with an agent of either."""
+ACCEPTED_PROTOCOLS = (1, 2, 3)
+"""A server works with an agent of any of these; one older than 3 gets no run in a container."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,15 @@ class LaunchSpec:
     shell: bool = False
     communicator: str = "None"
     """v1's name of how processes talk, such as ``Gloo``: decides which variables they get."""
+    container: Optional[ContainerLaunch] = None
+    """The container to run in; ``python`` is then a path inside of it."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "LaunchSpec":
         """The spec that ``to_wire`` made ``data`` from; unknown keys are left out."""
         values = known_fields(cls, data)
         values["data"] = tuple(DataSpec.from_wire(entry) for entry in values.get("data") or ())
+        values["container"] = ContainerLaunch.from_wire(values.get("container"))
         return cls(**values)
 
 

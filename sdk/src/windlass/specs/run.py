@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
 from windlass.specs._codec import known_fields
+from windlass.specs.container import ContainerOptions
 from windlass.specs.data import DataSpec
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.status import RunStatus
@@ -52,6 +53,8 @@ class RunSpec:
     """True: ``command`` is one text, for a shell."""
     definition: Mapping[str, Any] = field(default_factory=dict)
     """More for v1's ``runDefinition``: shown, never read."""
+    container: ContainerOptions = field(default_factory=ContainerOptions)
+    """How its container runs, where the environment has one."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "RunSpec":
@@ -59,6 +62,7 @@ class RunSpec:
         values = known_fields(cls, data)
         values["environment"] = EnvironmentSpec.from_wire(values.get("environment") or {})
         values["data"] = tuple(DataSpec.from_wire(entry) for entry in values.get("data") or ())
+        values["container"] = ContainerOptions.from_wire(values.get("container"))
         return cls(**values)
 
 
