@@ -18,6 +18,8 @@ class FakeBuilder:
         versions: Version that each package gets; changing one is a release on the index.
         before_build: Called at the start of each build; may block or raise.
         fault: What ``check`` finds wrong.
+        away: What ``resolve`` fails with, as when there is no network; None: it works.
+        payload: Bytes of a file in each environment.
     """
 
     name = "fake"
@@ -27,6 +29,8 @@ class FakeBuilder:
         self.versions: dict[str, str] = {}
         self.before_build: Callable[[Work], None] = lambda work: None
         self.fault: str | None = None
+        self.away: str | None = None
+        self.payload = 0
         self.resolved = 0
         self.built = 0
         self._lock = threading.Lock()
@@ -44,6 +48,8 @@ class FakeBuilder:
         work.give_up()
         with self._lock:
             self.resolved += 1
+        if self.away:
+            raise EnvironmentFailed(self.away, transient=True)
         if "nosuch" in spec.pip_packages:
             raise EnvironmentFailed("The package 'nosuch' cannot be found.")
         pins = tuple(sorted(f"{name}=={self.versions.get(name, '1.0')}" for name in spec.pip_packages))
@@ -51,13 +57,18 @@ class FakeBuilder:
         return Lock(self.name, sys.executable, version, "fake", pins, ("Fake.",))
 
     def build(self, lock: Lock, prefix: str, work: Work) -> None:
-        """Make ``bin/python``."""
+        """Make ``bin/python``, a module and the payload."""
         work.give_up()
         with self._lock:
             self.built += 1
+        work.log(f"Building {', '.join(lock.requirements)}.")
         self.before_build(work)
         os.mkdir(os.path.join(prefix, "bin"))
         os.mkdir(os.path.join(prefix, "lib"))
+        with open(os.path.join(prefix, "lib", "payload"), "wb") as payload:
+            payload.write(b"x" * self.payload)
+        with open(os.path.join(prefix, "lib", "fake.py"), "w", encoding="ascii") as file:
+            file.write("made = True\n")
         os.symlink(sys.executable, self.interpreter(lock, prefix))
 
     def interpreter(self, lock: Lock, prefix: str) -> str:
