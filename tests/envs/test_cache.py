@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,7 +125,8 @@ def test_an_environment_without_its_interpreter_is_built_anew(cache: Environment
     made = cache.prepare(SPEC, drop)
     os.unlink(made.python)
     assert cache.find(SPEC) is None
-    assert cache.list() == []
+    (listed,) = cache.list()
+    assert listed.fault and listed.fault.startswith("its interpreter") and "gone" in listed.fault
     assert os.access(cache.prepare(SPEC, drop).python, os.X_OK)
     assert (builder.resolved, builder.built) == (1, 2)
 
@@ -138,6 +139,18 @@ def test_a_crash_of_the_machine_before_files_were_on_disk_rebuilds(cache: Enviro
     assert cache.find(SPEC)  # it was settled: all is on disk
     (state.parent / "windlass.settled").unlink()
     assert cache.find(SPEC) is None
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 400])
+def test_what_a_crash_left_of_an_environment_is_cleared_away_at_the_next_start(
+    cache: EnvironmentCache, tmp_path: Path, left: bytes
+) -> None:
+    made = cache.prepare(SPEC, drop)
+    cache.join()
+    (Path(made.prefix or "") / "windlass.json").write_bytes(left)
+    cache.start()
+    cache.join()
+    assert os.listdir(tmp_path / "environments" / "built") == []
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_try_resolves_anew(
@@ -179,7 +192,7 @@ def test_who_waits_says_so_and_builds_nothing(cache: EnvironmentCache, builder: 
     first.join(10)
     second.join(10)
     assert results == {"first": False, "second": True}
-    assert lines == ["Waiting for another run that is preparing the same environment."]
+    assert lines[0].startswith("Waiting for the same environment")
     assert builder.built == 1
 
 
@@ -235,9 +248,6 @@ def test_list_tells_what_is_there_last_used_first(cache: EnvironmentCache) -> No
     first, second = cache.list()
     assert (first.key, first.used, first.packages, first.builder) == (old.key, 2000, 1, "fake")
     assert (second.key, second.packages) == (new.key, 2)
-    cache.touch(new.key)
-    assert cache.list()[0].key == new.key
-    assert time.time() - cache.list()[0].used < 60
 
 
 def test_finding_counts_as_use(cache: EnvironmentCache) -> None:
@@ -280,7 +290,7 @@ def test_what_dead_builds_left_is_swept_and_live_builds_are_not(
 
     def sweep(work: Work) -> None:
         cache.sweep()
-        seen.append(os.listdir(folder))
+        seen.append([path.name for path in folder.iterdir() if path.is_dir()])
 
     builder.before_build = sweep
     made = cache.prepare(SPEC, drop)
@@ -294,6 +304,147 @@ def test_an_unwritable_folder_is_named(cache: EnvironmentCache, tmp_path: Path) 
     building.write_text("")
     with pytest.raises(EnvironmentFailed, match=r"cannot be written under .*environments"):
         cache.prepare(SPEC, drop)
+
+
+def test_who_waits_in_another_process_sees_the_lines_of_the_build(
+    cache: EnvironmentCache, builder: FakeBuilder, tmp_path: Path, clock: Clock
+) -> None:
+    building, go = held_up(builder)
+    other = EnvironmentCache(str(tmp_path / "environments"), clock=clock, builder_for=lambda spec: builder)
+    lines: list[str] = []
+    seen = threading.Event()
+
+    def second_log(line: str) -> None:
+        lines.append(line)
+        if line.startswith("Building"):
+            seen.set()
+
+    first = threading.Thread(target=lambda: cache.prepare(SPEC, drop))
+    second = threading.Thread(target=lambda: other.prepare(SPEC, second_log))
+    first.start()
+    assert building.wait(10)
+    second.start()
+    assert seen.wait(10), "the lines come while it is built, those before it was asked for too"
+    go.set()
+    first.join(10)
+    second.join(10)
+    other.close()
+    assert lines[1] == "Building tiny==1.0." and lines[-1].endswith("s.")
+    assert builder.built == 1
+
+
+def test_another_request_for_what_is_being_built_sees_its_lines_too(
+    cache: EnvironmentCache, builder: FakeBuilder
+) -> None:
+    building, go = held_up(builder)
+    lines: list[str] = []
+    seen = threading.Event()
+
+    def second_log(line: str) -> None:
+        lines.append(line)
+        if line.startswith("Building"):
+            seen.set()
+
+    pairs = [EnvironmentSpec(pip_packages=packages) for packages in (("a", "b"), ("b", "a"))]
+    first = threading.Thread(target=lambda: cache.prepare(pairs[0], drop))
+    second = threading.Thread(target=lambda: cache.prepare(pairs[1], second_log))
+    first.start()
+    assert building.wait(10)
+    second.start()
+    assert seen.wait(10)
+    go.set()
+    first.join(10)
+    second.join(10)
+    assert lines[0].startswith("Waiting for the build of environment")
+    assert (builder.resolved, builder.built) == (2, 1)
+
+
+def test_without_the_index_what_was_built_before_is_used_with_a_note(
+    cache: EnvironmentCache, builder: FakeBuilder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINDLASS_ENVIRONMENT_TTL_S", "100")
+    old = cache.prepare(SPEC, drop)
+    clock.now += 200
+    builder.away = "The package index could not be reached."
+    lines: list[str] = []
+    kept = cache.prepare(SPEC, lines.append)
+    assert (kept.key, kept.python, kept.cached) == (old.key, old.python, True)
+    assert lines[-2:] == [builder.away, kept.notes[-1]]
+    assert "1970-01-12" in kept.notes[-1]
+    asked = builder.resolved
+    found = cache.find(SPEC)
+    assert found and found.notes == kept.notes, "for some minutes nobody waits for the index again"
+    clock.now += 3600
+    assert cache.find(SPEC) is None
+    builder.away = None
+    builder.versions["tiny"] = "2.0"
+    assert cache.prepare(SPEC, drop).key != old.key
+    assert builder.resolved == asked + 1
+
+
+def test_without_the_index_and_with_nothing_built_it_says_so(cache: EnvironmentCache, builder: FakeBuilder) -> None:
+    builder.away = "The package index could not be reached."
+    with pytest.raises(EnvironmentFailed, match=r"could not be reached.*\n.*before is in the cache") as caught:
+        cache.prepare(SPEC, drop)
+    assert caught.value.transient
+    builder.away = None
+    cache.prepare(SPEC, drop)
+    builder.away = "The package index could not be reached."
+    with pytest.raises(EnvironmentFailed, match="could not be reached"):
+        cache.refresh(SPEC, drop)
+
+
+def test_a_request_remembers_what_was_asked_and_one_of_an_older_version_still_counts(
+    cache: EnvironmentCache, tmp_path: Path
+) -> None:
+    made = cache.prepare(SPEC, drop)
+    (request,) = cache.shelf.details(made.key)["requests"]
+    assert EnvironmentSpec.from_wire(request["spec"]) == SPEC
+    (path,) = (tmp_path / "environments" / "requests").iterdir()
+    record = json.loads(path.read_text())
+    del record["spec"]
+    path.write_text(json.dumps(record))
+    found = cache.find(SPEC)
+    assert found and found.key == made.key
+    assert cache.shelf.details(made.key)["requests"][0]["spec"] is None
+
+
+def test_an_environment_that_was_renamed_and_not_declared_is_swept(cache: EnvironmentCache) -> None:
+    made = cache.prepare(SPEC, drop)
+    cache.join()
+    assert made.prefix
+    os.unlink(os.path.join(made.prefix, "windlass.json"))
+    cache.sweep()
+    assert not os.path.exists(made.prefix)
+
+
+def test_what_was_not_completed_is_completed_by_the_next_server(
+    cache: EnvironmentCache, builder: FakeBuilder, tmp_path: Path, clock: Clock
+) -> None:
+    made = cache.prepare(SPEC, drop)
+    cache.join()
+    settled = Path(made.prefix or "") / "windlass.settled"
+    settled.unlink()
+    cache.start()
+    cache.join()
+    assert settled.exists()
+
+
+@pytest.mark.parametrize("deleted", ["", "locks", "built", "requests", "resolved", "building"])
+def test_a_folder_that_was_deleted_under_a_running_server_is_made_again(
+    cache: EnvironmentCache, builder: FakeBuilder, tmp_path: Path, deleted: str
+) -> None:
+    """Whoever wants room deletes ``environments``, and does not think of the server."""
+    cache.prepare(SPEC, drop)
+    cache.join()
+    shutil.rmtree(tmp_path / "environments" / deleted)
+    assert len(cache.list()) == (0 if deleted in ("", "built") else 1)
+    cache.start()
+    cache.join()
+    ready = cache.prepare(SPEC, drop)
+    assert os.access(ready.python, os.X_OK)
+    cache.join()
+    cache.remove(ready.key)
 
 
 def test_another_cache_on_the_same_folder_finds_it(cache: EnvironmentCache, builder: FakeBuilder, tmp_path: Path,

@@ -4,7 +4,7 @@ import pytest
 
 from windlass.specs.environment import EnvironmentSpec
 from windlassd.envs import _frameworks
-from windlassd.envs._frameworks import chosen, refused
+from windlassd.envs._frameworks import chosen, framework_notes, refused
 from windlassd.envs._requirements import wanted
 from windlassd.envs.interpreters import Interpreter
 
@@ -74,3 +74,40 @@ def test_tensorflow_comes_in_the_build_for_the_machine(monkeypatch: pytest.Monke
 
 def test_no_framework_changes_nothing() -> None:
     assert chosen(EnvironmentSpec()) is None and refused(EnvironmentSpec(), lambda: NEW) is None
+
+
+@pytest.mark.parametrize(
+    ("packages", "wants"),
+    [
+        (("tensorflow-gpu==1.15.0",), ("tensorflow-gpu==1.15.0", "protobuf<3.21", "numpy<1.24", "h5py<3")),
+        (("tensorflow==1.15", "numpy==1.17.5"), ("tensorflow==1.15", "numpy==1.17.5", "protobuf<3.21", "h5py<3")),
+        (("numpy==1.17.5",), ("numpy==1.17.5", "tensorflow-cpu")),
+    ],
+)
+def test_a_framework_that_the_list_pins_itself_is_not_added_again(
+    packages: tuple[str, ...], wants: tuple[str, ...]
+) -> None:
+    assert wanted(spec("TensorFlow", None, *packages)).requirements == wants
+
+
+def test_what_was_chosen_is_said_in_sentences() -> None:
+    def notes(framework: str, version: str | None, pin: str, *pip: str) -> list[str]:
+        asked = spec(framework, version, *pip)
+        return list(framework_notes(asked, wanted(asked).requirements, [f"{pin} --hash=sha256:0"]))
+
+    assert notes("TensorFlow", "1.13", "tensorflow==1.13.2") == [
+        "TensorFlow 1.13.2 (tensorflow for CPUs: this machine has no GPU): the newest 1.13 that fits; it runs on "
+        "Python 3.7.",
+        "For TensorFlow the list also has protobuf<3.21, numpy<1.24, h5py<3, gast<0.3; a version of your own wins.",
+    ]
+    assert notes("PyTorch", "1.13.1", "torch==1.13.1", "numpy==1.21.0") == [
+        "PyTorch 1.13.1 (torch): as asked for; it runs on Python 3.7 to 3.11."
+    ]
+    assert notes("SKLearn", None, "scikit-learn==1.9.0")[0] == (
+        "SKLearn 1.9.0 (scikit-learn): the newest that fits, as no framework_version was asked for."
+    )
+
+
+def test_sklearn_is_taken_for_what_it_means() -> None:
+    want = wanted(EnvironmentSpec(pip_packages=("sklearn==0.0", "pandas")))
+    assert want.requirements == ("scikit-learn", "pandas") and "scikit-learn is installed" in want.notes[0]

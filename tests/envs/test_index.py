@@ -104,3 +104,77 @@ def test_a_changed_constraint_file_is_another_request(tmp_path: Path, monkeypatc
     assert before.environment["UV_CONSTRAINT"] == str(file)
     file.write_text("torch==2.13.0+cpu\n")
     assert index_settings().public != before.public
+
+
+def test_what_chooses_versions_has_no_say_on_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONSTRAINT", "/limits.txt")
+    monkeypatch.setenv("UV_BUILD_CONSTRAINT", "/build.txt")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://a/simple")
+    kept = index_settings().for_a_lock().environment
+    assert "UV_CONSTRAINT" not in kept and kept["UV_BUILD_CONSTRAINT"] == "/build.txt"
+    assert kept["UV_DEFAULT_INDEX"] == "http://a/simple"
+
+
+def test_a_login_is_known_by_its_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:s3cr3t@a.example:8080/simple")
+    (tmp_path / ".netrc").write_text("machine b.example login me password s3cr3t\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    found = index_settings()
+    assert found.has_login("a.example:8080") and found.has_login("b.example") and found.has_login("b.example:1")
+    assert not found.has_login("a.example") and not found.has_login("c.example")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"PIP_CLIENT_CERT": "/me.pem"}, {"SSL_CLIENT_CERT": "/me.pem"}),
+        ({"PIP_PROXY": "http://proxy:3128"}, {"HTTPS_PROXY": "http://proxy:3128", "HTTP_PROXY": "http://proxy:3128"}),
+        ({"PIP_PROXY": "http://proxy:3128", "https_proxy": "http://mine:1"}, {"HTTP_PROXY": "http://proxy:3128"}),
+        ({"PIP_RETRIES": "1", "PIP_TIMEOUT": "5"}, {"UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "5"}),
+        ({"PIP_TRUSTED_HOST": "a b:8080"}, {"UV_INSECURE_HOST": "a b:8080"}),
+        ({"PIP_BUILD_CONSTRAINT": "/b.txt"}, {"UV_BUILD_CONSTRAINT": "/b.txt"}),
+        ({"PIP_UPLOADED_PRIOR_TO": "2024-01-01"}, {"UV_EXCLUDE_NEWER": "2024-01-01"}),
+        ({"PIP_KEYRING_PROVIDER": "subprocess"}, {"UV_KEYRING_PROVIDER": "subprocess"}),
+        ({"PIP_USE_FEATURE": "truststore"}, {"UV_SYSTEM_CERTS": "1"}),
+        ({"PIP_PRE": "true"}, {"UV_PRERELEASE": "allow"}),
+        ({"REQUESTS_CA_BUNDLE": "/r.pem"}, {"SSL_CERT_FILE": "/r.pem"}),
+        ({"REQUESTS_CA_BUNDLE": "/r.pem", "PIP_CERT": "/p.pem"}, {"SSL_CERT_FILE": "/p.pem"}),
+    ],
+)
+def test_how_pip_reaches_an_index_is_how_uv_does(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, str], expected: dict[str, str]
+) -> None:
+    for name in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "all_proxy",
+                 "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    for name, value in options.items():
+        monkeypatch.setenv(name, value)
+    env = index_settings().environment
+    assert {name: env.get(name) for name in expected} == expected
+    if "https_proxy" in options:
+        assert "HTTPS_PROXY" not in env
+
+
+def test_what_pip_never_takes_as_wheels_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_BINARY", "numpy,scipy")
+    assert index_settings().options == ("--no-binary", "numpy", "--no-binary", "scipy")
+
+
+def test_a_proxys_login_is_in_nothing_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_PROXY", "http://me:pr0xy-word@proxy:3128")
+    found = index_settings()
+    assert "pr0xy-word" not in str(found.public)
+    assert found.mask("407 for pr0xy-word") == "407 for ****"
+
+
+def test_uv_leaves_jobs_room_unless_its_user_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UV_CONCURRENT_BUILDS", raising=False)
+    monkeypatch.setenv("UV_CONCURRENT_INSTALLS", "3")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    chosen = index_settings().environment
+    assert (chosen["UV_CONCURRENT_BUILDS"], chosen["UV_CONCURRENT_INSTALLS"]) == ("32", "3")
+    before = index_settings().public
+    monkeypatch.setenv("UV_CONCURRENT_BUILDS", "1")
+    assert index_settings().public == before, "no other versions, so no other request"

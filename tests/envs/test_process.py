@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envs.watch import Watch
-from windlassd.envs._process import memory_file, run
+from windlassd.envs._process import memory_file, open_folder, run
 from windlassd.envs.base import EnvironmentFailed, EnvironmentStopped, Work
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -35,9 +35,25 @@ def test_a_nameless_file_is_read_by_the_program() -> None:
         assert run(["cat", file.path, file.path], ENV, work(), files=[file]).out == "contentcontent"
 
 
-def test_a_lowered_program_runs_lowered() -> None:
-    command = ["sh", "-c", "until [ $(nice) -gt 5 ]; do :; done; nice"]
-    assert run(command, ENV, work(), nice=19).out == "19\n"
+def test_open_folders_are_seen_under_one_path_each_its_own_to_its_program(tmp_path: Path) -> None:
+    paths = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with open_folder(str(tmp_path / name)) as folder:
+            paths.add(folder.path)
+            run(["touch", f"{folder.path}/{name}-was-here"], ENV, work(), files=[folder])
+        assert os.listdir(tmp_path / name) == [f"{name}-was-here"]
+    assert len(paths) == 1
+
+
+_PRIORITY = "import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
+
+
+def test_a_program_and_all_it_starts_give_way_to_jobs_from_their_first_moment() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    command = ["sh", "-c", '"$@"; "$@"', "sh", sys.executable, "-c", _PRIORITY]
+    assert run(command, ENV, work()).out == f"{max(own, 10)} {os.SCHED_BATCH}\n" * 2
+    assert run(command, ENV, work(), nice=19).out == f"19 {os.SCHED_BATCH}\n" * 2
 
 
 def test_a_stop_ends_the_program_and_its_children(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from windlassd.envs.base import EnvironmentFailed
         ("numpy 1.16.4 py37_0", "numpy==1.16.4.*"),
         ("numpy=1.16*", "numpy==1.16.*"),
         ("conda-forge::pandas=1.5", "pandas==1.5.*"),
+        ("numpy[version='>=1.16,<2']", "numpy>=1.16,<2"),
+        ("numpy 1.16.*", "numpy==1.16.*"),
+        ("numpy >=1.16, <2", "numpy>=1.16,<2"),
         ("pytorch=1.4", "torch==1.4.*"),
         ("pip", "pip"),
     ],
@@ -28,11 +31,18 @@ def test_conda_packages_in_pips_words(conda: str, pip: str) -> None:
     assert wanted(EnvironmentSpec(conda_packages=(conda,))).requirements == (pip,)
 
 
-@pytest.mark.parametrize("entry", ["cudatoolkit=10.0", "openmpi", "r-essentials", "numpy[version='>1']", "numpy=a|b"])
-def test_what_pypi_cannot_give_is_named(entry: str) -> None:
+@pytest.mark.parametrize("entry", ["cudatoolkit=10.0", "openmpi", "r-essentials", "numpy[build='x']", "numpy=1|2"])
+def test_what_pypi_cannot_give_is_left_to_the_channels(entry: str) -> None:
+    want = wanted(EnvironmentSpec(conda_packages=(entry, "pandas")))
+    assert [item.text for item in want.conda.conda] == [entry]
+    assert want.requirements == ("pandas",)
+
+
+@pytest.mark.parametrize("entry", ["=1.0", "[version='1']", "https://me:s3cr3t@example.com/c::x", "/t/s3cr3t/c::x"])
+def test_an_entry_without_a_name_or_with_credentials_is_refused(entry: str) -> None:
     with pytest.raises(EnvironmentFailed) as caught:
         wanted(EnvironmentSpec(conda_packages=(entry,)))
-    assert entry in caught.value.message.replace('"', "")
+    assert "s3cr3t" not in caught.value.message
 
 
 def test_python_among_the_conda_packages_sets_the_version() -> None:
@@ -77,3 +87,12 @@ def test_names() -> None:
     assert requirement_name("https://example.com/azureml-core.whl") == ""
     assert requirement_name("/wheels/x.whl") == ""
     assert is_azureml("azureml_core==1.0") and is_azureml("AzureML-SDK[x]") and not is_azureml("azure-storage-blob")
+    assert is_azureml("/wheels/azureml_core-1.0-py3-none-any.whl")
+    assert is_azureml("https://x.y/azureml-sdk-1.0.tar.gz#a")
+    assert not is_azureml("/wheels/tiny-1.0-py3-none-any.whl") and not is_azureml("tiny @ file:///azureml-1/tiny-1.whl")
+
+
+@pytest.mark.parametrize("entry", ["numpy\n-r /etc/hostname", "numpy\r--index-url http://elsewhere", "a\x0bb"])
+def test_an_entry_is_one_line(entry: str) -> None:
+    with pytest.raises(EnvironmentFailed, match="has several lines"):
+        wanted(EnvironmentSpec(pip_packages=(entry,)))

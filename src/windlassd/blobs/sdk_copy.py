@@ -1,14 +1,31 @@
-"""Copies of ``windlass`` and ``azureml`` for jobs: each in a folder that its content names."""
+"""Copies of ``windlass`` and ``azureml`` for jobs: each in a folder that its content names.
+
+Beside them stands metadata of our own for the distributions that they stand in for, so that a package that asks for
+``azureml-core`` by its metadata (``pkg_resources.require``, ``importlib.metadata.version``, ``pip check``) finds it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 PACKAGES = ("windlass", "azureml")
+OFFERED = (
+    "azureml-core", "azureml-defaults", "azureml-sdk", "azureml-telemetry", "azureml-train", "azureml-train-core",
+)  # fmt: skip
+"""Distributions of v1 whose modules are ours."""
+_METADATA = """\
+Metadata-Version: 2.1
+Name: {name}
+Version: {version}
+Summary: The API of this package as Windlass offers it; Microsoft's own is not installed.
+"""
+_INFO = ".dist-info"
+_VERSION = re.compile(rb'^VERSION = "([^"]+)"$', re.MULTILINE)
 _DIGITS = 16
 Files = Sequence[tuple[str, bytes]]
 
@@ -26,13 +43,16 @@ def sdk_copy(root: str) -> str:
 
 def installed() -> Files:
     """``(relative path, content)`` of the SDK's files beside this package."""
-    return _read((name, _package(name)) for name in PACKAGES)
+    files = _read((name, _package(name)) for name in PACKAGES)
+    return [*files, *_metadata(dict(files).get(os.path.join("windlass", "__init__.py"), b""))]
 
 
 def is_intact(folder: str) -> bool:
     """True when the copy holds what its name says."""
     try:
-        return name_of(_read((name, os.path.join(folder, name)) for name in PACKAGES)) == os.path.basename(folder)
+        infos = sorted(name for name in os.listdir(folder) if name.endswith(_INFO))
+        files = _read((name, os.path.join(folder, name)) for name in (*PACKAGES, *infos))
+        return name_of(files) == os.path.basename(folder)
     except OSError:  # changed this moment, or closed to us
         return False
 
@@ -79,6 +99,17 @@ def _read(roots: Iterable[tuple[str, str]]) -> Files:
             with open(path, "rb") as f:
                 files.append((os.path.join(name, os.path.relpath(path, root)), f.read()))
     return files
+
+
+def _metadata(source: bytes) -> Iterator[tuple[str, bytes]]:
+    """Of the version that the SDK's ``source`` says to offer."""
+    said = _VERSION.search(source)
+    for name in sorted(OFFERED) if said else ():
+        assert said is not None
+        version = said.group(1).decode()
+        folder = f"{name.replace('-', '_')}-{version}{_INFO}"
+        yield os.path.join(folder, "INSTALLER"), b"windlass\n"
+        yield os.path.join(folder, "METADATA"), _METADATA.format(name=name, version=version).encode()
 
 
 def _package(name: str) -> str:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.frameworks import FRAMEWORKS, OLDEST_PYTHON, Chosen, Framework, choose, minor, numbers
-from windlassd.envs.interpreters import Interpreter, fits
+from windlassd.envs.interpreters import fits
 
 _DRIVER = "/proc/driver/nvidia/version"
 _DEVICE = "/dev/nvidiactl"
 _CUDA = ("nvidia-", "cuda-", "triton")
+_BUILDS = {"tensorflow": ("tensorflow-gpu", "tensorflow-cpu", "intel-tensorflow")}
+"""Packages that are the same framework under another name."""
+_PINNED = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*==\s*(\d+(?:\.\d+)*)(?:\.\*)?\s*(?:;|#|\Z)")
+
+
+class Versioned(Protocol):
+    """Something that has the version of a Python."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers."""
+        ...
 
 
 def has_gpu() -> bool:
@@ -27,47 +42,108 @@ def is_cuda(name: str) -> bool:
 def chosen(spec: EnvironmentSpec) -> Chosen | None:
     """The framework that ``spec`` asks for, in pip's terms; None when it asks for none."""
     framework = FRAMEWORKS.get(spec.framework or "")
-    return choose(framework, spec.framework_version, has_gpu()) if framework else None
+    if framework is None:
+        return None
+    own = _own(framework, spec.pip_packages) if spec.framework_version is None else None
+    if own is None:
+        return choose(framework, spec.framework_version, has_gpu())
+    return replace(choose(framework, own[1], has_gpu()), requirement=own[0])
 
 
-def refused(spec: EnvironmentSpec, available: Callable[[], Sequence[Interpreter]]) -> str | None:
-    """Why the framework of ``spec`` cannot be had in that version on this machine; None when it may be."""
+def _own(framework: Framework, packages: Sequence[str]) -> tuple[str, str] | None:
+    """The entry with which the list itself pins the framework, and its version."""
+    for entry in packages:
+        match = _PINNED.match(entry.strip())
+        name = re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else ""
+        if match and (name == framework.package or name in _BUILDS.get(framework.package, ())):
+            return entry.strip(), match.group(2)
+    return None
+
+
+def framework_notes(spec: EnvironmentSpec, requirements: Sequence[str], pins: Sequence[str]) -> Iterator[str]:
+    """Sentences on which version of its framework a run got, and why.
+
+    Args:
+        spec: What was asked for.
+        requirements: That, with what the framework adds.
+        pins: What was found.
+    """
+    framework = chosen(spec)
+    if framework is None:
+        return
+    package = re.split(r"[\[=<>]", framework.requirement)[0]
+    version = next((pin[len(package) + 2 :].split(" ")[0] for pin in pins if pin.startswith(f"{package}==")), None)
+    if version is None:
+        return
+    asked = spec.framework_version
+    if framework.requirement in spec.pip_packages:
+        why = "the version that the list names"
+    elif asked is None:
+        why = "the newest that fits, as no framework_version was asked for"
+    else:
+        why = "as asked for" if version.partition("+")[0] == asked else f"the newest {asked} that fits"
+    pythons = FRAMEWORKS[spec.framework or ""].pythons.get(minor(version))
+    if pythons and (asked or framework.requirement in spec.pip_packages):
+        why += f"; it runs on Python {_span(pythons)}"
+    build = "" if has_gpu() or package not in ("tensorflow", "tensorflow-cpu") else " for CPUs: this machine has no GPU"
+    yield f"{spec.framework} {version} ({package}{build}): {why}."
+    if along := [text for text in framework.along if text in requirements and text not in spec.pip_packages]:
+        yield f"For {spec.framework} the list also has {', '.join(along)}; a version of your own wins."
+
+
+def refused(spec: EnvironmentSpec, available: Callable[[], Iterable[Versioned]]) -> str | None:
+    """Why the framework of ``spec`` cannot be had in that version on this machine; None when it may be.
+
+    Args:
+        spec: What is asked for.
+        available: The Pythons that can be had; those that cost little to find first.
+    """
     framework, version = FRAMEWORKS.get(spec.framework or ""), spec.framework_version
     if spec.framework and framework is None:
         return f"there is no framework {spec.framework!r}; there are {', '.join(FRAMEWORKS)}"
     if framework is None or version is None:
         return None
-    known = available()
     if not numbers(version):
-        return f"{version!r} is no version of {framework.name}. {_can_be_had(framework, known)}"
+        return f"{version!r} is no version of {framework.name}. {_can_be_had(framework, available)}"
     oldest, newest = next(iter(framework.pythons)), max(framework.pythons, key=numbers)
     if numbers(version) < numbers(oldest):
         return (
             f"{framework.name} {version} needs a Python older than {OLDEST_PYTHON}, which jobs cannot run on. "
-            f"{_can_be_had(framework, known)}"
+            f"{_can_be_had(framework, available)}"
         )
     pythons = framework.pythons.get(minor(version)) if "." in version else None
     if pythons is None:
         matches = any(v == version or v.startswith(version + ".") for v in framework.pythons)
         if matches or numbers(version) > numbers(newest):
             return None  # the resolver picks among these, or knows newer ones than the table
-        return f"there is no {framework.name} {version}. {_can_be_had(framework, known)}"
-    if not _runs(framework, minor(version), known):
+        return f"there is no {framework.name} {version}. {_can_be_had(framework, available)}"
+    if not _runs(framework, minor(version), available):
         return (
-            f"{framework.name} {version} runs on Python {_span(pythons)}, and this machine has none of those. "
-            f"{_can_be_had(framework, known)} Or install such a Python (pyenv, uv)."
+            f"{framework.name} {version} runs on Python {_span(pythons)}, and this machine has none of those, nor can "
+            f"uv download one. {_can_be_had(framework, available)} Or install such a Python (pyenv, the system's "
+            "packages)."
         )
     return None
 
 
-def _can_be_had(framework: Framework, known: Sequence[Interpreter]) -> str:
-    versions = [version for version in framework.pythons if _runs(framework, version, known)]
+def versions_instead(spec: EnvironmentSpec, message: str, available: Callable[[], Iterable[Versioned]]) -> str | None:
+    """The versions of the framework that can be had, when ``message`` says that there is none as asked for."""
+    framework, asked = FRAMEWORKS.get(spec.framework or ""), chosen(spec)
+    if framework is None or asked is None or spec.framework_version is None:
+        return None
+    package = re.split(r"[\[=<>]", asked.requirement)[0]
+    return _can_be_had(framework, available) if f"No version of '{package}" in message else None
+
+
+def _can_be_had(framework: Framework, available: Callable[[], Iterable[Versioned]]) -> str:
+    known = list(available())
+    versions = [version for version in framework.pythons if _runs(framework, version, lambda: known)]
     return f"The versions that can be had: {', '.join(versions)}."
 
 
-def _runs(framework: Framework, version: str, known: Sequence[Interpreter]) -> bool:
+def _runs(framework: Framework, version: str, available: Callable[[], Iterable[Versioned]]) -> bool:
     clauses = choose(framework, version, False).python
-    return clauses is None or any(fits(item.numbers, clauses) for item in known)
+    return clauses is None or any(fits(item.numbers, clauses) for item in available())
 
 
 def _span(pythons: tuple[str, str]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import configparser
 import functools
+import netrc
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from windlass import settings
@@ -23,7 +24,9 @@ _DROPPED = (
 _SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|_KEY\Z|USERNAME|HEADER")
 _USERINFO = re.compile(r"(?<=://)([^/\s@'\"]+)@")
 _NO_EFFECT = ("UV_CACHE_DIR", "UV_CONCURRENT_", "UV_HTTP_", "UV_LINK_MODE", "UV_LOCK_TIMEOUT", "UV_REQUEST_TIMEOUT")
+_CHOOSING = ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE")
 _TRUE = ("1", "true", "yes", "on")
+_MOST_INSTALLS = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,21 @@ class IndexSettings:
             text = text.replace(secret, "****")
         return _USERINFO.sub("****@", text)
 
+    def for_a_lock(self) -> IndexSettings:
+        """The same without what has its say when versions are chosen, and which uv refuses beside pinned ones."""
+        left = {name: value for name, value in self.environment.items() if name not in _CHOOSING}
+        return replace(self, environment=left)
+
+    def has_login(self, host: str) -> bool:
+        """Whether credentials are set for ``host``, such as ``127.0.0.1:8080``."""
+        if any(re.search(rf"://[^/\s@]+@{re.escape(host)}(?=[/\s,]|\Z)", value) for value in self.environment.values()):
+            return True
+        try:
+            login = netrc.netrc(self.environment.get("NETRC")).authenticators(host.partition(":")[0])
+        except (OSError, netrc.NetrcParseError):
+            return False  # none there, or one that uv cannot read either
+        return login is not None
+
 
 def index_settings() -> IndexSettings:
     """The settings in force now.
@@ -58,11 +76,15 @@ def index_settings() -> IndexSettings:
     env.update(_translated(pip, env))
     env.update({"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "UV_NO_PROGRESS": "1"})
     env.setdefault("HOME", os.path.expanduser("~"))
-    options = ("--no-index",) if pip.get("no-index", "").lower() in _TRUE else ()
+    cores = os.cpu_count() or 1
+    # A compiler on every core would leave jobs no memory; many writers at once do not make one disk faster.
+    env.setdefault("UV_CONCURRENT_BUILDS", str(max(1, cores // 2)))
+    env.setdefault("UV_CONCURRENT_INSTALLS", str(min(cores, _MOST_INSTALLS)))
+    options = tuple(_options(pip))
     shown = {name: value for name, value in env.items() if name.startswith("UV_") and not name.startswith(_NO_EFFECT)}
     public = {name: _USERINFO.sub("", value) for name, value in shown.items() if not _SECRET_NAME.search(name)}
     public["options"] = " ".join(options)
-    public["files"] = " ".join(_states(_uv_files(env)))
+    public["files"] = " ".join(_states(uv_files(env)))
     return IndexSettings(env, options, dict(sorted(public.items())), tuple(_secrets(env)))
 
 
@@ -79,8 +101,17 @@ def _translated(pip: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str
     put("extra-index-url", "UV_INDEX", also=("UV_EXTRA_INDEX_URL",))
     put("find-links", "UV_FIND_LINKS", ",")
     put("cert", "SSL_CERT_FILE")
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # pip looks there next, uv does not
+        if env.get(variable) and not any(name in {**env, **found} for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
+            found["SSL_CERT_FILE"] = env[variable]
+    put("client-cert", "SSL_CLIENT_CERT")
+    for variable in ("HTTPS_PROXY", "HTTP_PROXY"):
+        put("proxy", variable, also=(variable.lower(), "ALL_PROXY", "all_proxy"))
+    put("retries", "UV_HTTP_RETRIES")
     put("trusted-host", "UV_INSECURE_HOST")
     put("constraint", "UV_CONSTRAINT")
+    put("build-constraint", "UV_BUILD_CONSTRAINT")
+    put("uploaded-prior-to", "UV_EXCLUDE_NEWER")
     put("timeout", "UV_HTTP_TIMEOUT", also=("UV_REQUEST_TIMEOUT",))
     put("default-timeout", "UV_HTTP_TIMEOUT", also=("UV_REQUEST_TIMEOUT",))
     if "UV_INDEX" in found and "UV_INDEX_STRATEGY" not in env:
@@ -88,7 +119,19 @@ def _translated(pip: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if pip.get("pre", "").lower() in _TRUE and "UV_PRERELEASE" not in env:
         found["UV_PRERELEASE"] = "allow"
+    if pip.get("keyring-provider") == "subprocess" and "UV_KEYRING_PROVIDER" not in env:
+        found["UV_KEYRING_PROVIDER"] = "subprocess"
+    if "truststore" in pip.get("use-feature", "").split() and "UV_NATIVE_TLS" not in env:
+        found.setdefault("UV_SYSTEM_CERTS", "1")
     return found
+
+
+def _options(pip: Mapping[str, str]) -> Iterator[str]:
+    if pip.get("no-index", "").lower() in _TRUE:
+        yield "--no-index"
+    for name in re.split(r"[\s,]+", pip.get("no-binary", "")):
+        if name and not name.startswith(":"):
+            yield from ("--no-binary", name)
 
 
 def _pip_options(env: Mapping[str, str]) -> dict[str, str]:
@@ -134,8 +177,8 @@ def _read_pip_file(path: str, mtime_ns: int, size: int) -> Mapping[str, str]:
     }
 
 
-def _uv_files(env: Mapping[str, str]) -> Iterator[str]:
-    """Files that uv reads by itself; a change to one must make a new request."""
+def uv_files(env: Mapping[str, str]) -> Iterator[str]:
+    """Paths of files that uv reads by itself, whether they are there or not; a change to one makes a new request."""
     config = env.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     yield from (env.get("UV_CONFIG_FILE", ""), os.path.join(config, "uv", "uv.toml"), "/etc/uv/uv.toml")
     for name in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"):
@@ -156,7 +199,7 @@ def _secrets(env: Mapping[str, str]) -> Iterator[str]:
     for name, value in env.items():
         if name.startswith("UV_") and _SECRET_NAME.search(name) and "USERNAME" not in name:
             found.add(value)
-        if name.startswith(("UV_", "PIP_")):
+        if name.startswith(("UV_", "PIP_")) or name.lower().endswith("_proxy"):
             for userinfo in _USERINFO.findall(value):
                 secret = userinfo.partition(":")[2] or userinfo
                 found |= {secret, unquote(secret)}

@@ -1,9 +1,13 @@
-"""Running a builder's program so that it ends with its caller: on stop, on timeout, and when this process is killed."""
+"""Running a builder's program so that it ends with its caller: on stop, on timeout, and when this process is killed.
+
+It runs at low priority, so that the jobs of the machine do not feel it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import selectors
 import signal
@@ -16,8 +20,18 @@ from windlassd.envs.base import Work
 # The program leads a process group; a watcher in the same group reads a pipe that only this process can write to. When
 # this process closes the pipe or dies, even by SIGKILL, the watcher kills the group: the program, the compilers it
 # started, and itself. PR_SET_PDEATHSIG would reach the program alone, and when a mere thread of ours ends.
-_WATCHED = 'exec 3<&0; { read -r line <&3; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" </dev/null 3<&-'
+# The first line tells that its priority is set, which it hands on to all that it starts.
+_WATCHED = (
+    "exec 3<&0; read -r line <&3 || exit 125; "
+    '{ read -r line <&3; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" </dev/null 3<&-'
+)
+# A tenth of the processor where jobs want all of it, and all where nobody else wants it. Linux takes the priority on
+# the disk from the same number.
+_NICE = 10
+_FOLDERS = 100  # from this number on open folders are found; hardly any other file gets one that high
 _STOP_POLL_S = 0.05  # output and exit wake the loop at once; this is only how soon a stop is seen
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,26 @@ def memory_file(text: str) -> Iterator[MemoryFile]:
         os.close(fd)
 
 
+@dataclass(frozen=True)
+class OpenFolder(MemoryFile):
+    """A folder under a path that is the same for each folder, for a program that remembers things by path."""
+
+    name: str
+    """Its own path."""
+
+
+@contextlib.contextmanager
+def open_folder(name: str) -> Iterator[OpenFolder]:
+    """The folder ``name``, until the ``with`` ends."""
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _FOLDERS)
+    os.close(opened)
+    try:
+        yield OpenFolder(fd, name)
+    finally:
+        os.close(fd)
+
+
 def run(
     argv: Sequence[str],
     env: Mapping[str, str],
@@ -62,7 +96,7 @@ def run(
     *,
     files: Sequence[MemoryFile] = (),
     on_line: Callable[[str], None] | None = None,
-    nice: int = 0,
+    nice: int = _NICE,
 ) -> Output:
     """Run ``argv`` in ``/`` and return how it ended; each line of its standard error goes to ``on_line`` as it comes.
 
@@ -81,8 +115,8 @@ def run(
         pass_fds=[file.fd for file in files],
     )
     try:
-        if nice:
-            _lower(process.pid, nice)
+        _lower(process.pid, nice)
+        _let_go(process)
         out, err = _collect(process, work, on_line)
         return Output(process.wait(), out, err)
     finally:
@@ -120,10 +154,19 @@ def _tell(data: bytes, told: int, on_line: Callable[[str], None]) -> int:
 
 
 def _lower(pid: int, nice: int) -> None:
+    """Give way to jobs: a small share where they want the processor, and no sudden wish for it."""
     try:
-        os.setpriority(os.PRIO_PGRP, pid, nice)
-    except ProcessLookupError:
-        pass  # it is done already
+        os.setpriority(os.PRIO_PROCESS, pid, max(nice, os.getpriority(os.PRIO_PROCESS, pid)))
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as problem:  # some containers forbid it; the work is worth more than its manners
+        _logger.info("the priority of process %d stays as it is: %s", pid, problem)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin
+    with contextlib.suppress(BrokenPipeError):  # it has ended: how, its status tells
+        process.stdin.write(b"\n")
+        process.stdin.flush()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

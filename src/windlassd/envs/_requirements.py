@@ -1,49 +1,31 @@
-"""What an environment spec asks of PyPI: pip requirements, conda packages by PyPI's names, the Python version."""
+"""What an environment spec asks for: pip requirements, conda packages by PyPI's names or the channels', the Python."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
+from windlass import settings
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.frameworks import Chosen
+from windlassd.envs._conda_channels import refuse
+from windlassd.envs._conda_split import Split, split
+from windlassd.envs._credentials import refuse_credentials
 from windlassd.envs._frameworks import chosen
 from windlassd.envs.base import EnvironmentFailed
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_CONDA = re.compile(r"(?:[\w./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(.*)\Z")
-_VERSION = re.compile(r"(==|>=|<=|!=|~=|=|>|<)?\s*(\d[\w.!+-]*)(\*|\.\*)?\Z")
-_CREDENTIALS = re.compile(r"://[^/\s@:]*:[^/\s@]*@|https?://[^/\s@]+@")
+_FILE = re.compile(r"(?:^|[/=])([\w.-]+?)-\d[^/]*\.(?:whl|tar\.gz|zip)(?:#.*)?\Z")
 _OPTIONS = {"-i": "--index-url", "--index-url": "--index-url", "--extra-index-url": "--extra-index-url",
             "-f": "--find-links", "--find-links": "--find-links", "--no-index": "--no-index"}  # fmt: skip
-
-# Conda's name → PyPI's, where they differ and the contents are the same for a job.
-_PYPI_NAMES = {
-    "pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch", "torchvision-cpu": "torchvision",
-    "matplotlib-base": "matplotlib", "pytables": "tables", "msgpack-python": "msgpack", "dask-core": "dask",
-    "ruamel_yaml": "ruamel.yaml", "py-xgboost": "xgboost", "py-opencv": "opencv-python-headless",
-    "opencv": "opencv-python-headless", "python-graphviz": "graphviz", "tensorflow-base": "tensorflow",
-    "tensorflow-mkl": "tensorflow", "pyarrow-core": "pyarrow", "lightgbm-cpu": "lightgbm", "brotlipy": "brotli",
-    "importlib_metadata": "importlib-metadata", "typing_extensions": "typing-extensions",
-    "sqlalchemy-base": "sqlalchemy", "seaborn-base": "seaborn",
-}  # fmt: skip
-_NATIVE = "is a native library or program that PyPI does not have"
-_OWN_CUDA = "comes with PyPI's framework wheels, in the version they need, so leave it out"
-_CONDA_ONLY = {
-    **dict.fromkeys(("cudatoolkit", "cudnn", "nccl", "pytorch-cuda", "cuda-toolkit"), _OWN_CUDA),
-    **dict.fromkeys((
-        "openmpi", "mpich", "openssl", "libgcc", "libgcc-ng", "libstdcxx-ng", "gcc", "gxx", "gcc_linux-64",
-        "gxx_linux-64", "compilers", "make", "ffmpeg", "libpng", "libjpeg-turbo", "graphviz", "r-base", "openjdk",
-        "openblas", "libopenblas", "blas", "hdf5", "gdal", "boost", "zlib", "bzip2", "xz", "sqlite", "curl", "git",
-        "conda", "anaconda", "nomkl", "readline", "tk",
-    ), _NATIVE),
-}  # fmt: skip
+_RENAMED = {"sklearn": "scikit-learn"}
+"""Projects whose files hold nothing but a pointer to another, and refuse to be built by now."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A spec in PyPI's terms."""
+    """A spec in PyPI's terms, and what is left to conda's channels."""
 
     python: str | None
     """Version clauses, such as ``3.9`` or ``>=3.8,<3.10``."""
@@ -55,33 +37,37 @@ class Wanted:
     """Projects that are known to have no wheels."""
     build_constraints: tuple[str, ...] = ()
     """Requirements on what packages are built with."""
+    conda: Split = field(default_factory=Split)
+    """Where each of the conda packages goes."""
 
 
-def wanted(spec: EnvironmentSpec) -> Wanted:
+def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
     """What ``spec`` asks for.
 
+    Args:
+        spec: The list.
+        moved: Names of conda packages that PyPI turned out not to have.
+
     Raises:
-        EnvironmentFailed: an entry cannot be had from PyPI, cannot be read, or carries credentials.
+        EnvironmentFailed: an entry cannot be read, or carries credentials.
     """
     pythons = [spec.python_version] if spec.python_version else []
-    requirements: list[str] = []
+    for channel in spec.channels:
+        refuse(channel)
+    conda = _split(spec, moved)
+    pythons += conda.pythons
+    requirements = list(conda.pypi)
     options: list[str] = []
-    notes: list[str] = []
-    for entry in (text.strip() for text in spec.conda_packages):
-        name, clauses = _conda_parts(entry)
-        if name == "python":
-            pythons += [clauses] if clauses else []
-        elif name in _CONDA_ONLY or name.startswith("r-"):
-            raise EnvironmentFailed(
-                f"conda_packages: {entry!r} cannot come from PyPI: {name} {_CONDA_ONLY.get(name, _NATIVE)}.",
-                "Windlass takes conda packages from PyPI; install native ones on the machine.",
-            )
-        else:
-            requirements.append(_PYPI_NAMES.get(name, name) + clauses)
+    notes = list(conda.notes)
     for entry in (text.strip() for text in spec.pip_packages):
-        _refuse_credentials(entry)
+        refuse_credentials(entry)
+        if len(entry.splitlines()) > 1:  # its second line would go to uv as it is, be it an option
+            raise EnvironmentFailed(f"pip_packages: {entry!r} has several lines.", "Give each package by itself.")
         if entry.startswith("-"):
             options.append(_option(entry))
+        elif requirement_name(entry) in _RENAMED:
+            requirements.append(_RENAMED[requirement_name(entry)])
+            notes.append(f"{entry}: {requirements[-1]} is installed, which is meant by it; it holds nothing itself.")
         elif entry and not entry.startswith("#"):
             requirements.append(entry)
     for requirement in [text for text in requirements if is_azureml(text)]:
@@ -98,6 +84,7 @@ def wanted(spec: EnvironmentSpec) -> Wanted:
         notes=tuple(dict.fromkeys(notes)),
         source=framework.source if framework else (),
         build_constraints=framework.build_constraints if framework else (),
+        conda=conda,
     )
 
 
@@ -110,8 +97,9 @@ def requirement_name(requirement: str) -> str:
 
 
 def is_azureml(requirement: str) -> bool:
-    """True for what Windlass stands in for."""
-    name = requirement_name(requirement)
+    """True for what Windlass stands in for, also as a file or an address of one."""
+    file = _FILE.search(requirement)
+    name = requirement_name(requirement) or (requirement_name(file.group(1)) if file else "")
     return name == "azureml" or name.startswith("azureml-")
 
 
@@ -121,36 +109,24 @@ def _along(framework: Chosen, requirements: list[str]) -> Iterator[str]:
     return (text for text in framework.along if requirement_name(text) not in own)
 
 
-def _conda_parts(entry: str) -> tuple[str, str]:
-    """Name and pip-style version clauses of a conda match specification."""
-    match = _CONDA.match(entry)
-    if not match or "[" in entry or "|" in entry:
-        raise EnvironmentFailed(
-            f"conda_packages: {entry!r} cannot be read.", "Write it like 'scikit-learn', 'scikit-learn=0.24' or "
-            "'scikit-learn>=1.0,<2'."
-        )  # fmt: skip
-    name, version = match.group(1).lower(), match.group(2).strip()
-    return name, ",".join(_clauses(entry, version))
+def _split(spec: EnvironmentSpec, moved: Collection[str]) -> Split:
+    if not spec.conda_packages:
+        return Split()
+    framework = chosen(spec)
+    along = (framework.requirement,) if framework else ()
+    others = frozenset(requirement_name(text) for text in (*spec.pip_packages, *along))
+    from_conda = settings.get("conda_packages_from") == "conda"
+    return split(spec.conda_packages, others, from_conda=from_conda, moved=frozenset(moved))
 
 
-def _clauses(entry: str, version: str) -> Iterator[str]:
-    version = version.split()[0] if version.count(" ") and not re.match(r"[<>=!~]+\s", version) else version
-    version = (
-        re.sub(r"\A(=?=?[^=<>!~]+)=[^=]*\Z", r"\1", version) if version.count("=") > 1 else version
-    )  # build string
-    for clause in (part.strip() for part in version.split(",") if part.strip() not in ("", "*")):
-        match = _VERSION.match(clause)
-        if not match:
-            raise EnvironmentFailed(
-                f"conda_packages: the version {version!r} of {entry!r} cannot be read.",
-                "Write it like '=0.24', '==0.24.2' or '>=1.0,<2'.",
-            )
-        operator, number, star = match.groups()
-        if operator in (None, "=") or star:
-            # Conda's single '=' means "begins with"; so does a bare number.
-            yield f"{'!=' if operator == '!=' else '=='}{number.rstrip('.')}.*"
-        else:
-            yield operator + number
+def needs_channels(spec: EnvironmentSpec) -> bool:
+    """Whether conda's channels may have to be asked for ``spec``: False for lists that PyPI surely has all of.
+
+    Raises:
+        EnvironmentFailed: an entry cannot be read.
+    """
+    found = _split(spec, ())
+    return bool(found.conda or found.asked)
 
 
 def _option(entry: str) -> str:
@@ -161,12 +137,3 @@ def _option(entry: str) -> str:
             f"Allowed are {', '.join(sorted(set(_OPTIONS.values())))}; list the packages of a file one by one.",
         )
     return f"{_OPTIONS[name]} {value.strip()}".strip()
-
-
-def _refuse_credentials(entry: str) -> None:
-    if _CREDENTIALS.search(entry):
-        raise EnvironmentFailed(
-            f"pip_packages: {_CREDENTIALS.sub('://****@', entry)!r} holds credentials, which would be written into the "
-            "run's record.",
-            "Put them into ~/.netrc or into PIP_INDEX_URL of the server's environment, and leave them out here.",
-        )

@@ -1,199 +1,251 @@
 """Which interpreter a package list gets: newest first, wheels first, the first in which the whole list resolves.
 
 A list that resolves in the newest interpreter, as most do, is resolved once. Only when it does not are older ones
-tried; packages that have wheels nowhere are then allowed to be built, and in the last round all are.
+tried, then those that uv could download; packages that have wheels for none of them are allowed to be built, and in
+the last round all are.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from windlassd.envs._frameworks import has_gpu, is_cuda
+from windlassd.envs._aged import newest_python
+from windlassd.envs._compile import Compiler, Extra, Python
+from windlassd.envs._cuda import without_cuda
+from windlassd.envs._downloads import Download
+from windlassd.envs._era import of_its_time
 from windlassd.envs._index import IndexSettings
-from windlassd.envs._process import memory_file
-from windlassd.envs._requirements import Wanted, is_azureml, requirement_name
+from windlassd.envs._requirements import Wanted, requirement_name
+from windlassd.envs._resolved import Resolved, chosen
 from windlassd.envs._uv import run_uv
 from windlassd.envs._uv_errors import UvFailed
 from windlassd.envs.base import EnvironmentFailed, Work
 from windlassd.envs.interpreters import Interpreter
 
-# Names that packages in the wild depend on; what else begins with azureml- is found by resolving and then left out.
-_AZUREML = (
-    "azureml-core", "azureml-defaults", "azureml-sdk", "azureml-train", "azureml-train-core", "azureml-pipeline",
-    "azureml-pipeline-core", "azureml-pipeline-steps", "azureml-telemetry", "azureml-dataprep", "azureml-interpret",
-    "azureml-dataset-runtime", "azureml-mlflow", "azureml-widgets", "azureml-tensorboard",
-    "azureml-train-restclients-hyperdrive", "azureml-model-management-sdk", "azureml-inference-server-http",
-)  # fmt: skip
-_MOST_ROUNDS = 8
-_MOST_SOURCE_ROUNDS = 3
-_MORE_PLACES = ("UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL")
-"""Where builds for the CPU lie, if anywhere: PyPI alone has none."""
-_MUCH_CUDA = 3
-"""So many CUDA packages are gigabytes; fewer are a library that some package brings along."""
+_MOST_SOURCE_ROUNDS = 10
+_MOST_REASONS = 4
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A package list to the last version, and how it came about."""
+class Later:
+    """The Pythons that are not on this machine."""
 
-    python: Interpreter
-    pins: Sequence[str]
-    """With hashes, sorted."""
-    left_out: Sequence[str]
-    """Names of azureml packages that were left out."""
-    notes: Sequence[str]
+    listed: Callable[[], Sequence[Download]] = tuple
+    """Those of which the request may get one, newest first."""
+    fetch: Callable[[Download, Work], Interpreter] | None = None
 
 
-def resolve(want: Wanted, candidates: Sequence[Interpreter], index: IndexSettings, work: Work) -> Resolved:
-    """The list in the first interpreter of ``candidates`` where all of it fits.
+def resolve(
+    want: Wanted,
+    candidates: Sequence[Interpreter],
+    index: IndexSettings,
+    work: Work,
+    later: Later | None = None,
+    uv: Callable[..., str] = run_uv,
+) -> Resolved:
+    """The list in the first interpreter where all of it fits.
+
+    Args:
+        want: The list.
+        candidates: Installed interpreters of versions that are allowed, best first.
+        index: The settings in force.
+        work: Where lines go, and when to give up.
+        later: What may be downloaded when it fits in none of them.
+        uv: Runs uv as ``run_uv`` does, where the interpreters are.
 
     Raises:
         EnvironmentFailed: it fits in none; says what was tried.
     """
-    search = _Search(want, candidates, index, work)
+    compiler = Compiler(want, index, work, uv)
+    ordered, aged = _by_age(candidates, want.requirements)
+    search = _Search(want, ordered, compiler, work, later or Later(), aged)
     found = search.run()
-    if has_gpu() or not _brings_cuda(found):
-        return found
-    return search.without_cuda(found)
+    found = of_its_time(found, search.compiler, fell_back=bool(search.failures or aged))
+    return without_cuda(found, search.compiler, search.untried())
 
 
 @dataclass
 class _Search:
     want: Wanted
-    candidates: Sequence[Interpreter]
-    index: IndexSettings
+    candidates: list[Interpreter]
+    compiler: Compiler
     work: Work
-    failures: list[tuple[Interpreter, UvFailed]] = field(default_factory=list)
+    later: Later
+    aged: str | None
+    """Why not the newest comes first."""
+    failures: list[tuple[Python, UvFailed]] = field(default_factory=list)
+    undownloaded: EnvironmentFailed | None = None
 
     def run(self) -> Resolved:
+        named = not any(map(_nameless_source, self.want.requirements))
         source = set(self.want.source) | {n for n in map(_name_of_source, self.want.requirements) if n}
-        if not any(map(_nameless_source, self.want.requirements)):
-            for _ in range(_MOST_SOURCE_ROUNDS):
-                before = len(self.failures)
-                for python in self.candidates:
-                    if found := self._try(python, source):
-                        return found
-                nowhere = set.intersection(*(set(f.unbuilt) for _, f in self.failures[before:])) - source
-                if not nowhere:
-                    break
-                source |= nowhere
+        found = (self._rounds(source) or self._downloaded(source) or self._brought_built(source)) if named else None
+        if found:
+            return found
+        if not self.candidates:
+            self._fetch_newest()
         if not self.failures or any(failure.unbuilt for _, failure in self.failures):
             for python in self.candidates:
                 if found := self._try(python, None):
                     return found
         raise self._error()
 
-    def without_cuda(self, found: Resolved) -> Resolved:
-        """The same versions in a build for the CPU, if some interpreter has one; else ``found``, with a note."""
-        failed = {python.path for python, _ in self.failures} | {found.python.path}
-        for python in self.candidates if _has_local_builds(found, self.index) else ():
-            other = None if python.path in failed else self._try(python, set(self.want.source))
-            if other and not _brings_cuda(other) and _same_versions(found, other):
-                why = f"it has builds without CUDA, which this machine has no GPU for; {found.python.version} has not."
-                return Resolved(python, other.pins, other.left_out, (_chosen(python, why),))
-        cuda = sum(is_cuda(requirement_name(pin)) for pin in found.pins)
-        note = (
-            f"{cuda} packages are CUDA libraries (gigabytes), and this machine has no GPU. For builds without them set "
-            "UV_TORCH_BACKEND=cpu, or PIP_FIND_LINKS to a folder of them, where the server runs."
-        )
-        return Resolved(found.python, found.pins, found.left_out, (*found.notes, note))
+    def untried(self) -> Sequence[Interpreter]:
+        """Candidates of which it is not known that the list does not fit them."""
+        failed = {python.version for python, _ in self.failures}
+        return [python for python in self.candidates if python.version not in failed]
 
-    def _try(self, python: Interpreter, source: set[str] | None) -> Resolved | None:
+    def _rounds(self, source: set[str]) -> Resolved | None:
+        """The list in an installed interpreter with wheels, built only where a project has wheels for no Python.
+
+        ``source`` grows by those.
+        """
+        last: dict[str, tuple[Interpreter, UvFailed]] = {}
+        for _ in range(_MOST_SOURCE_ROUNDS):
+            for python in self.candidates:
+                before = last.get(python.version)
+                if before and not (before[1].unbuilt and set(before[1].unbuilt) <= source):
+                    continue  # what was missing for it still is
+                if before and self._lacks_others(python, source):
+                    continue
+                if found := self._try(python, source):
+                    return found
+                last[python.version] = (python, self.failures[-1][1])
+            nowhere = self._nowhere(list(last.values())) - source
+            if not nowhere:
+                return None
+            source |= nowhere
+        return None
+
+    def _lacks_others(self, python: Interpreter, source: set[str]) -> bool:
+        """Whether other pins do not fit there either: then nothing needs to be built to know that."""
+        others = [text for text in self.want.requirements if "==" in text and requirement_name(text) not in source]
+        failure = self.compiler.alone(python, others, set()) if others else None
+        if failure:
+            self.failures.append((python, failure))
+        return failure is not None
+
+    def _nowhere(self, failures: Sequence[tuple[Interpreter, UvFailed]]) -> set[str]:
+        """Names of what was missed and has wheels for no Python that can be had."""
+        missed: dict[str, set[str]] = {}
+        texts: dict[str, str] = {}
+        for python, failure in failures:
+            for name in failure.unbuilt:
+                missed.setdefault(name, set()).add(python.version)
+            texts.update({requirement_name(text): text for text in failure.unwheeled})
+        return {name for name, at in missed.items() if not self._has_wheels(name, texts.get(name, name), at)}
+
+    def _has_wheels(self, name: str, text: str, but: set[str]) -> bool:
+        """Whether ``text`` has wheels for some Python other than those of the versions ``but``."""
+        asked = next((item for item in self.want.requirements if requirement_name(item) == name), text)
+        pythons: Sequence[Python] = [*self.later.listed()[::-1], *self.candidates[::-1]]  # old pins: oldest first
+        return any(self.compiler.alone(item, [asked], set()) is None for item in pythons if item.version not in but)
+
+    def _downloaded(self, source: set[str]) -> Resolved | None:
+        """The list in a Python that uv downloads: only when it is known that it fits there."""
+        if self.candidates and not any(failure.by_python for _, failure in self.failures):
+            return None
+        for download in self.later.listed():
+            if not self._try(download, source):
+                continue
+            python = self._fetch(download)
+            return self._try(python, source) if python else None
+        return None
+
+    def _brought_built(self, source: set[str]) -> Resolved | None:
+        """The list in an interpreter that lacks wheels only of what its packages bring along: that is built."""
+        own = {requirement_name(text) for text in self.want.requirements}
+        for python in self.candidates:
+            missing = {name for item, f in self.failures if item.version == python.version for name in f.unbuilt}
+            built = set(source)
+            while missing - built and not (missing - source) & own:
+                built |= missing
+                if found := self._try(python, built):
+                    return found
+                missing = set(self.failures[-1][1].unbuilt)
+        return None
+
+    def _fetch_newest(self) -> None:
+        for download in self.later.listed()[:1]:
+            if python := self._fetch(download):
+                self.candidates.append(python)
+
+    def _fetch(self, download: Download) -> Interpreter | None:
+        if self.later.fetch is None or self.undownloaded:
+            return None
+        try:
+            return self.later.fetch(download, self.work)
+        except EnvironmentFailed as problem:
+            self.undownloaded = problem
+            self.work.log(problem.message)
+            return None
+
+    def _try(self, python: Python, source: set[str] | None) -> Resolved | None:
         """The list in ``python``, built from source only where it is in ``source`` (None: all may be)."""
         try:
-            pins, left_out = self._resolved(python, source)
+            pins, left_out = self.compiler.resolved(python, source)
         except UvFailed as failure:
             if failure.hopeless:
                 raise
             self.failures.append((python, failure))
-            self.work.log(f"Python {python.version}: {failure.reason}")
+            lacking = f"no wheels of {', '.join(failure.unwheeled)}" if failure.unwheeled else failure.reason
+            self.work.log(f"Python {python.version}: {lacking}")
             return None
-        self.work.log(f"Resolved {len(pins)} packages for Python {python.version}.")
-        return Resolved(python, pins, left_out, (_chosen(python, self._why(python, pins, source)),))
+        if isinstance(python, Download):
+            return Resolved(Interpreter("", python.version, "cpython"), pins, left_out, ())
+        self.work.log(f"Resolved {len(pins)} package{'s' * (len(pins) != 1)} for Python {python.version}.")
+        return Resolved(python, pins, left_out, (chosen(python, self._why(python, pins, source)),), source=source)
 
     def _why(self, python: Interpreter, pins: Sequence[str], source: set[str] | None) -> str:
         """What made this the choice, where it was not the first try; empty else."""
-        others = list(dict.fromkeys(item.version for item, _ in self.failures if item != python))
+        failures = [(item.version, failure) for item, failure in self.failures if item.version != python.version]
+        others = list(dict.fromkeys(version for version, _ in failures))
+        missing = list(dict.fromkeys(text for _, failure in failures for text in failure.unwheeled))
         built = sorted((source or set()) & {requirement_name(pin) for pin in pins})
-        parts = [f"the list does not fit {', '.join(others)}"] if others else []
+        lacking = f" ({', '.join(missing[:3])}{', …' if missing[3:] else ''} without wheels there)" if missing else ""
+        parts = [self.aged] if self.aged else []
+        parts += [f"the list does not fit {', '.join(others)}{lacking}"] if others else []
         parts += [f"built from source: {', '.join(built)}"] if built else []
         parts += ["what has no wheels is built from source"] if source is None and self.failures else []
         return "; ".join(parts) + "." if parts else ""
 
-    def _resolved(self, python: Interpreter, source: set[str] | None) -> tuple[Sequence[str], Sequence[str]]:
-        """(pinned requirements with hashes, names of azureml packages that were left out)."""
-        excluded = set(_AZUREML)
-        found: list[str] = []
-        for _ in range(_MOST_ROUNDS):
-            pins = self._compiled(python, source, excluded)
-            more = sorted({requirement_name(pin) for pin in pins if is_azureml(pin)})
-            if not more:
-                return sorted(pins), found
-            found += more
-            excluded |= set(more)
-        raise EnvironmentFailed(f"azureml packages keep coming in as dependencies: {', '.join(found)}.",
-                                "Leave out the package that needs them.")  # fmt: skip
-
-    def _compiled(self, python: Interpreter, source: set[str] | None, excluded: set[str]) -> Sequence[str]:
-        want = self.want
-        with (
-            memory_file("\n".join((*want.options, *want.requirements)) + "\n") as packages,
-            memory_file("\n".join(sorted(excluded)) + "\n") as excludes,
-            memory_file("\n".join(want.build_constraints) + "\n") as constraints,
-        ):
-            argv = ["pip", "compile", packages.path, "--excludes", excludes.path, "--python", python.path]
-            argv += ["--generate-hashes", "--no-header", "--no-annotate", *self.index.options]
-            if source is not None:
-                argv += ["--only-binary", ":all:"]
-                argv += [part for name in sorted(source) for part in ("--no-binary", name)]
-            argv += ["--build-constraints", constraints.path] if want.build_constraints else []
-            out = run_uv(
-                argv, self.index, self.work, asked=want.requirements, python_version=python.version,
-                files=(packages, excludes, constraints), quiet=len(self.candidates) > 1,
-            )  # fmt: skip
-        return [" ".join(line.split()) for line in out.replace("\\\n", " ").splitlines() if line.strip()]
-
     def _error(self) -> EnvironmentFailed:
         """The reason of the newest interpreter in the last round, and in one sentence what else was tried."""
+        if not self.candidates and self.undownloaded:
+            return self.undownloaded
         newest = self.candidates[0]
-        failure = [f for python, f in self.failures if python == newest][-1]
-        if len(self.candidates) == 1:
-            return failure
-        versions = ", ".join(dict.fromkeys(python.version for python, _ in self.failures))
-        return EnvironmentFailed(f"{failure.message}\nTried: Python {versions}; wheels first, then builds from source.")
+        failure = [f for python, f in self.failures if python.version == newest.version][-1]
+        versions = list(dict.fromkeys(python.version for python, _ in self.failures))
+        self.work.log(failure.said)
+        said = [failure.message]
+        if reasons := _reasons(self.failures):
+            said = ["No Python has all of the list:", *reasons, "Loosen one of these versions, or leave it out."]
+        elif len(versions) > 1:
+            said.append(f"Tried: Python {', '.join(versions)}; wheels first, then builds from source.")
+        if self.undownloaded:
+            said.append(self.undownloaded.message)
+        return EnvironmentFailed("\n".join(said)) if said[1:] else failure
 
 
-def _chosen(python: Interpreter, why: str = "") -> str:
-    return f"Python {python.version} ({python.path})" + (f": {why}" if why else ".")
+def _by_age(candidates: Sequence[Interpreter], requirements: Sequence[str]) -> tuple[list[Interpreter], str | None]:
+    """The interpreters, those first that known old releases in the list run on, and a sentence if that moved any."""
+    limit = newest_python(requirements)
+    old = [item for item in candidates if limit and item.numbers[:2] <= limit[0]]
+    if limit is None or not old or len(old) == len(candidates):
+        return list(candidates), None
+    why = f"{limit[1]} runs on Python up to {limit[0][0]}.{limit[0][1]}, whatever its files claim"
+    return [*old, *(item for item in candidates if item not in old)], why
 
 
-def _brings_cuda(found: Resolved) -> bool:
-    return sum(is_cuda(requirement_name(pin)) for pin in found.pins) >= _MUCH_CUDA
-
-
-def _same_versions(found: Resolved, other: Resolved) -> bool:
-    """Whether the builds of its own in ``other`` (``2.13.0+cpu``) are of the versions that were found first."""
-    versions = dict(_pinned(found))
-    local = [(name, version.partition("+")[0]) for name, version in _pinned(other) if "+" in version]
-    return bool(local) and all(versions.get(name, "").partition("+")[0] == version for name, version in local)
-
-
-def _pinned(found: Resolved) -> Iterator[tuple[str, str]]:
-    for pin in found.pins:
-        yield requirement_name(pin), re.split(r"[ ;]", pin.partition("==")[2])[0]
-
-
-def _has_local_builds(found: Resolved, index: IndexSettings) -> bool:
-    """Whether there may be other builds of what was found: PyPI has none, folders and other indexes can."""
-    places = [place for name in _MORE_PLACES for place in re.split(r"[\s,]+", index.environment.get(name, "")) if place]
-    if any(not os.path.isdir(place) for place in places):
-        return True  # an address; what it has only resolving can tell
-    files = [name.replace("_", "-").lower() for place in places for name in os.listdir(place)]
-    wanted = tuple(f"{name}-{version.partition('+')[0]}+" for name, version in _pinned(found))
-    return any(name.startswith(wanted) for name in files)
+def _reasons(failures: Sequence[tuple[Python, UvFailed]]) -> Sequence[str]:
+    """For each thing that is wrong, on which Pythons, with what there is to say of it."""
+    last = {python.version: failure for python, failure in failures}
+    told: list[str] = []
+    for brief in list(dict.fromkeys(failure.brief for failure in last.values()))[:_MOST_REASONS]:
+        same = [version for version, failure in last.items() if failure.brief == brief]
+        told += [f"  Python {', '.join(same)}: {brief}", *(f"  {line}" for line in last[same[0]].details)]
+    return told if len({failure.brief for failure in last.values()}) > 1 else ()
 
 
 def _name_of_source(requirement: str) -> str:
@@ -211,10 +263,14 @@ def _is_wheel(address: str) -> bool:
     return address.strip().split(" ")[0].split("#")[0].endswith(".whl")
 
 
-def option_lines(want: Wanted) -> Iterator[str]:
-    """What a lock carries beside its pins: the request's index options and build constraints."""
+def option_lines(want: Wanted, extra: Extra) -> Iterator[str]:
+    """What a lock carries beside its pins: the request's index options, build constraints and options for uv."""
     yield from want.options
     yield from (f"{BUILD_CONSTRAINT}{text}" for text in want.build_constraints)
+    given = extra.options
+    yield from (f"{OPTION}{name} {value}" for name, value in zip(given[::2], given[1::2], strict=True))
 
 
 BUILD_CONSTRAINT = "--build-constraint "
+OPTION = "--uv "
+"""Before an option that uv takes on its command line, not in a file."""

@@ -1,4 +1,7 @@
-"""What follows a build at low priority: bytecode, files on disk, leftovers of dead builds. Nobody waits for it."""
+"""What follows a build at low priority: bytecode, files on disk, leftovers of dead builds, the size of all.
+
+Nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from dataclasses import dataclass, field
 from windlass import settings
 from windlass.errors import AzureMLException
 from windlassd.envs._flock import held_if_free
-from windlassd.envs._layout import SETTLED_FILE, Layout, sync_folder
+from windlassd.envs._layout import SETTLED_FILE, Layout, sync_folder, write_json
 from windlassd.envs._process import run
+from windlassd.envs._sizes import measured
 from windlassd.envs.base import Work
 
 _NICE = 19
@@ -34,9 +38,11 @@ class Settler:
     are never changed: they share their contents with uv's cache.
     """
 
-    def __init__(self, layout: Layout, sweep: Callable[[], None]) -> None:
+    def __init__(self, layout: Layout, sweep: Callable[[], None], tidy: Callable[[], None]) -> None:
         self._layout = layout
         self._sweep = sweep
+        self._tidy = tidy
+        self._untidy = False
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._closed = False
@@ -50,9 +56,14 @@ class Settler:
             if self._closed or key in self._jobs:
                 return
             self._jobs[key] = _Job(python)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="windlass-settle", daemon=True)
-                self._thread.start()
+            self._begin()
+
+    def tidy_soon(self) -> None:
+        """Tidy up when all that was added is settled."""
+        with self._lock:
+            if not self._closed:
+                self._untidy = True
+                self._begin()
 
     def stop(self, key: str) -> None:
         """Let go of the environment; it is about to be removed."""
@@ -63,7 +74,7 @@ class Settler:
     def close(self) -> None:
         """End the thread and what it started; what is not settled is taken up by the next server."""
         with self._lock:
-            self._closed = True
+            self._closed, self._untidy = True, False
             thread = self._thread
             for job in self._jobs.values():
                 job.stop.set()
@@ -77,16 +88,25 @@ class Settler:
         if thread:
             thread.join()
 
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="windlass-settle", daemon=True)
+            self._thread.start()
+
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # Linux: this thread alone
         self._guarded("sweep", self._sweep)
         while True:
             with self._lock:
-                key = next(iter(self._jobs), None)
-                if key is None:
+                key, job = next(iter(self._jobs.items()), (None, None))
+                if key is None and not self._untidy:
                     self._thread = None
                     return
-                job = self._jobs[key]
+                if key is None:
+                    self._untidy = False
+            if key is None or job is None:
+                self._guarded("tidy", self._tidy)
+                continue
             if not job.stop.is_set():
                 self._guarded(key, functools.partial(self._settle, key, job))
             with self._lock:
@@ -109,10 +129,11 @@ class Settler:
             done = run([job.python, "-I", "-m", "compileall", "-q", "-r", "99", library], env, work, nice=_NICE)
             if done.code < 0:
                 return  # killed from outside; try again another time
-            _to_disk(self._layout.prefix(key), work)
-            with open(os.path.join(self._layout.prefix(key), SETTLED_FILE), "x", encoding="ascii"):
-                pass
-            sync_folder(self._layout.prefix(key))
+            prefix = self._layout.prefix(key)
+            _to_disk(prefix, work)
+            sync_folder(os.path.dirname(prefix))
+            path = os.path.join(prefix, SETTLED_FILE)  # in no other folder, which a sweep may clear at this moment
+            write_json(path, {"bytes": measured(prefix).bytes}, f"{path}.{os.getpid()}")
 
 
 def _to_disk(folder: str, work: Work) -> None:

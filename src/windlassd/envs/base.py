@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from windlass.errors import AzureMLException, UserErrorException
 from windlass.specs.environment import EnvironmentSpec
 
+CONDA = "conda+"
+"""Before the address of a conda package in a lock."""
 Log = Callable[[str], None]
 """Takes one line of the build log, without its end of line."""
 
@@ -28,6 +30,10 @@ class EnvironmentFailed(UserErrorException):
     def __init__(self, exception_message: str = "", next_step: str | None = None, *, transient: bool = False) -> None:
         super().__init__(exception_message, next_step=next_step)
         self.transient = transient
+
+
+class LockOutdated(EnvironmentFailed):
+    """What the lock builds on is gone. The request has to be resolved anew, which may help."""
 
 
 class EnvironmentStopped(AzureMLException):
@@ -46,6 +52,10 @@ class Work:
     timeout_s: float = 3600.0
     """Seconds, counted from the making of this object."""
     started: float = field(default_factory=time.monotonic)
+    anew: bool = False
+    """True: the user asked to look everything up anew, so an image is pulled though one of its name is here."""
+    unpack: Callable[[str, str], None] | None = None
+    """Puts the files of a snapshot, by its id, into an empty folder; None where no snapshots can be had."""
 
     def give_up(self) -> None:
         """Return when the work may go on.
@@ -69,7 +79,7 @@ class Lock:
 
     builder: str
     python: str
-    """Absolute path of the interpreter it is built with."""
+    """Absolute path of the interpreter it is built with; relative to its folder when that is part of it."""
     python_version: str
     """``major.minor.micro``."""
     platform: str
@@ -78,11 +88,14 @@ class Lock:
     """Pinned requirements with their hashes, sorted; index options of the request's own come first."""
     notes: Sequence[str] = ()
     """Sentences for the user on what was chosen and why; no part of the key."""
+    image: str | None = None
+    """Id of the image it is built on, or, in place, the one it is; ``python`` is then a path inside of that."""
 
     @property
     def key(self) -> str:
         """32 hex digits of all but the notes."""
-        parts = [self.builder, self.python, self.python_version, self.platform, list(self.requirements)]
+        parts: list[object] = [self.builder, self.python, self.python_version, self.platform, list(self.requirements)]
+        parts += [self.image] if self.image else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     @property
@@ -101,7 +114,7 @@ class Ready:
     """Absolute path of the environment's interpreter; with an image the path inside of it."""
     python_version: str
     prefix: str | None
-    """Its folder; None for the user's own interpreter."""
+    """Its folder; None for the user's own interpreter, and for an image."""
     cached: bool
     """True when nothing was resolved or built for this call."""
     seconds: float
@@ -110,6 +123,8 @@ class Ready:
     """Id of the image that holds it, for a job in a container."""
     engine: str | None = None
     """Address of the API of the container engine that has the image."""
+    in_place: bool = False
+    """True when it is taken as it stands, so that the cache keeps nothing of it."""
 
 
 class Builder(Protocol):
@@ -165,4 +180,37 @@ class Builder(Protocol):
 
     def check(self, lock: Lock, prefix: str, work: Work) -> str | None:
         """None when the environment at ``prefix`` works, else what is wrong with it. Starts its interpreter once."""
+        ...
+
+
+@runtime_checkable
+class InImages(Protocol):
+    """What a builder offers besides when its environments are images of a container engine."""
+
+    def place(self, lock: Lock, prefix: str) -> tuple[str, str]:
+        """(id of the image, address of the engine's API) of an environment that was built."""
+        ...
+
+
+@runtime_checkable
+class Outside(Protocol):
+    """What a builder offers besides when parts of its environments lie outside their folders, such as in an engine.
+
+    The cache asks it of the builder that an environment was made by, with the environment's lock and folder.
+    """
+
+    def is_there(self, lock: Lock, prefix: str) -> bool:
+        """False when the part outside is gone, or nobody can be asked: then ``build`` is, which says why. Cheap."""
+        ...
+
+    def outside_bytes(self, lock: Lock, prefix: str) -> int:
+        """Room that the part outside takes, what it shares with others left out; 0 when that cannot be told now."""
+        ...
+
+    def discard(self, lock: Lock, prefix: str) -> None:
+        """Take the part outside away, before its folder goes.
+
+        Raises:
+            EnvironmentFailed: it cannot be taken away now; then the folder stays as well.
+        """
         ...

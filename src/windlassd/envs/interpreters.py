@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import json
 import logging
@@ -11,13 +12,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from windlass import settings
-from windlassd.envs._layout import read_json, write_json
+from windlassd.envs._layout import read_json, stamp, write_json
 from windlassd.envs.base import EnvironmentFailed
 
 OLDEST = (3, 7)
+_NEWEST_MINOR = 18
 _PROBE = (
     "import json, sys; print(json.dumps([sys.implementation.name, '%d.%d.%d' % sys.version_info[:3], "
     "sys.version_info.releaselevel]))"
@@ -25,6 +29,9 @@ _PROBE = (
 _PROBE_TIMEOUT_S = 20.0
 _NAME = re.compile(r"python(\d(\.\d+)?)?\Z")
 _CLAUSE = re.compile(r"(==|=|>=|<=|!=|~=|>|<)?\s*v?(\d+(?:\.\d+){0,2})(\.\*|\*)?\Z")
+_RUNNING = "{}.{}.{}".format(*sys.version_info[:3])
+_at_start: dict[str, str] = {}
+"""Path of this process's interpreter → what tells it from another one."""
 _logger = logging.getLogger(__name__)
 
 
@@ -46,9 +53,22 @@ class Interpreter:
 
 
 def own() -> Interpreter:
-    """The interpreter under this process's own virtual environment."""
+    """The interpreter under this process's own virtual environment, as it is on disk now."""
     path = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    return Interpreter(path, "{}.{}.{}".format(*sys.version_info[:3]), sys.implementation.name)
+    now = stamp(path)
+    if now is not None and _at_start.setdefault(path, now) != now:
+        return _upgraded(path, now)
+    return Interpreter(path, _RUNNING, sys.implementation.name)
+
+
+@functools.lru_cache(maxsize=4)
+def _upgraded(path: str, now: str) -> Interpreter:
+    """The interpreter whose file is another one since this process started; environments are built on that."""
+    answer = probe(path)
+    if isinstance(answer, str):
+        _logger.warning("the interpreter %s was replaced and does not work: %s", path, answer)
+        return Interpreter(path, _RUNNING, sys.implementation.name)
+    return Interpreter(path, *answer)
 
 
 def probe(path: str) -> tuple[str, str] | str:
@@ -84,58 +104,47 @@ class Interpreters:
     def __init__(self, memory_file: str) -> None:
         self._file = memory_file
         self._lock = threading.Lock()
-        self._known: dict[str, object] | None = None
+        self._known: dict[str, Any] | None = None
 
     def available(self) -> Sequence[Interpreter]:
         """CPython 3.7 and newer on this machine, newest first; at one version windlassd's own comes first."""
         with self._lock:
             if self._known is None:
                 self._known = dict(read_json(self._file) or {})
-            before = dict(self._known)
-            found = {path: self._learned(path) for path in _candidates()}
-            if self._known != before:
+            paths = _candidates()
+            if new := [path for path in paths if not self._knows(path)]:
+                self._known = {path: known for path, known in self._known.items() if os.path.exists(path)}
+                with ThreadPoolExecutor(os.cpu_count()) as pool:  # the first run of a home waits for this
+                    self._known |= zip(new, pool.map(_asked, new), strict=True)
                 write_json(self._file, self._known, os.path.dirname(self._file))
+            found = {path: self._known_as(path) for path in paths}
         mine = own()
         usable = [item for item in found.values() if item and item.path != mine.path]
         return sorted([mine, *usable], key=lambda item: (item.numbers, item == mine), reverse=True)
 
-    def candidates(self, wanted: str | None) -> Sequence[Interpreter]:
+    def fitting(self, wanted: str | None) -> Sequence[Interpreter]:
         """The interpreters for a version such as ``3.9``, ``3.9.18`` or ``>=3.8,<3.11``; one per minor version.
 
-        Newest first; of one minor version windlassd's own, else the newest.
+        Newest first; of one minor version windlassd's own, else the newest. Empty when none fits.
 
         Raises:
-            EnvironmentFailed: none fits; lists the versions that can be had.
+            EnvironmentFailed: ``wanted`` is no version.
         """
-        known = self.available()
-        fitting = [item for item in known if wanted is None or fits(item.numbers, wanted)]
-        if not fitting:
-            versions = ", ".join(dict.fromkeys(item.version for item in known))
-            raise EnvironmentFailed(
-                f"No interpreter for Python {wanted} is on this machine.",
-                f"The versions that can be had: {versions}. Ask for one of them, or install that Python (pyenv, uv, "
-                "the system's packages) and try again.",
-            )
         by_minor: dict[tuple[int, ...], Interpreter] = {}
         mine = own()
-        for item in fitting:
-            if item == mine or item.numbers[:2] not in by_minor:
+        for item in self.available():
+            fitting = wanted is None or fits(item.numbers, wanted)
+            if fitting and (item == mine or item.numbers[:2] not in by_minor):
                 by_minor[item.numbers[:2]] = item
         return list(by_minor.values())
 
-    def _learned(self, path: str) -> Interpreter | None:
-        """The interpreter at ``path`` from memory or by running it; None when jobs cannot use it."""
-        assert self._known is not None
-        state = os.stat(path)
-        stamp = [state.st_mtime_ns, state.st_size]
-        known = self._known.get(path)
-        if not isinstance(known, list) or len(known) != 4 or known[:2] != stamp:
-            result = probe(path)
-            if isinstance(result, str):
-                _logger.info("Interpreter %s is left out: %s", path, result)
-            known = [*stamp, *(("", "") if isinstance(result, str) else result)]
-            self._known[path] = known
-        version, implementation = str(known[2]), str(known[3])
+    def _knows(self, path: str) -> bool:
+        known = (self._known or {}).get(path)
+        return isinstance(known, list) and len(known) == 4 and known[:2] == _stamp(path)
+
+    def _known_as(self, path: str) -> Interpreter | None:
+        """What is remembered of ``path``; None when jobs cannot use it."""
+        _, _, version, implementation = (self._known or {})[path]
         if implementation != "cpython" or _numbers(version)[:2] < OLDEST:
             return None
         return Interpreter(path, version, implementation)
@@ -150,13 +159,18 @@ def fits(version: tuple[int, ...], wanted: str) -> bool:
     return all(_fits_one(version, clause.strip(), wanted) for clause in wanted.split(","))
 
 
-def too_old(wanted: str) -> bool:
-    """True when ``wanted`` names a Python below the oldest that jobs can run on, such as ``3.6``."""
+def any_python() -> Sequence[Interpreter]:
+    """Stand-ins for Pythons that a channel or an image may have: which they are is known when it is asked."""
+    return [Interpreter("", f"3.{minor}.0", "cpython") for minor in range(OLDEST[1], _NEWEST_MINOR + 1)]
+
+
+def too_old(wanted: str) -> str | None:
+    """Why ``wanted`` is refused when it names a Python below the oldest that jobs can run on, such as ``3.6``."""
     for clause in wanted.split(","):
         match = _CLAUSE.match(clause.strip())
         if match and match.group(1) in (None, "=", "==", "~=") and (*_numbers(match.group(2)), OLDEST[1])[:2] < OLDEST:
-            return True
-    return False
+            return f"Python {wanted} is asked for, and jobs run on Python {OLDEST[0]}.{OLDEST[1]} and newer"
+    return None
 
 
 def _fits_one(version: tuple[int, ...], clause: str, wanted: str) -> bool:
@@ -180,10 +194,23 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part)
 
 
+def _asked(path: str) -> list[Any]:
+    """What to remember of the interpreter at ``path``, learned by running it."""
+    stamp, result = _stamp(path), probe(path)
+    if isinstance(result, str):
+        _logger.info("Interpreter %s is left out: %s", path, result)
+    return [*stamp, *(("", "") if isinstance(result, str) else result)]
+
+
+def _stamp(path: str) -> list[int]:
+    state = os.stat(path)
+    return [state.st_mtime_ns, state.st_size]
+
+
 def _candidates() -> Sequence[str]:
     """Real paths of executables that look like interpreters, each once."""
     found: dict[str, None] = {}
-    for folder in _folders():
+    for folder in dict.fromkeys(map(os.path.realpath, dict.fromkeys(_folders()))):  # PATH has many of them twice
         try:
             names = sorted(name for name in os.listdir(folder) if _NAME.match(name))
         except OSError:

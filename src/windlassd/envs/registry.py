@@ -7,10 +7,15 @@ import importlib
 import os
 
 from windlass.specs.environment import EnvironmentSpec
+from windlassd.envs._layout import containers_dir
+from windlassd.envs._requirements import needs_channels
 from windlassd.envs.base import Builder, EnvironmentFailed
 
 _MODULES = {
     "venv": "windlassd.envs.venv",
+    "conda": "windlassd.envs.conda",
+    "container": "windlassd.envs.container",
+    "image": "windlassd.envs.image",
     "current": "windlassd.envs.current",
 }
 
@@ -21,11 +26,29 @@ def builder_for(spec: EnvironmentSpec, root: str) -> Builder:
     Raises:
         EnvironmentFailed: it cannot do all of it; names each feature and the reason.
     """
-    builder = create("current" if spec.user_managed else "venv", root)
+    builder = create(_name(spec), root)
     if reasons := builder.unsupported(spec):
         said = "; ".join(f"{feature}: {reason}" for feature, reason in reasons.items())
-        raise EnvironmentFailed(f"The builder {builder.name!r} cannot make this environment. {said}")
+        raise EnvironmentFailed(f"The environment cannot be made. {said.rstrip('.')}.")
     return builder
+
+
+def _name(spec: EnvironmentSpec) -> str:
+    if spec.container:
+        return "image" if spec.user_managed else "container"
+    if spec.user_managed:
+        return "current"
+    return "conda" if needs_channels(spec) else "venv"
+
+
+def sweep(root: str) -> None:
+    """Remove what killed builds left outside the cache's folder.
+
+    Raises:
+        EnvironmentFailed: it cannot be reached now.
+    """
+    if os.path.isdir(containers_dir(root)):
+        importlib.import_module(_MODULES["container"]).create(os.path.join(root, "interpreters.json")).sweep()
 
 
 @functools.lru_cache(maxsize=32)

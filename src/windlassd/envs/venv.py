@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import functools
 import glob
-import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 
 from windlass.specs.environment import EnvironmentSpec
-from windlassd.envs._frameworks import chosen, has_gpu, refused
-from windlassd.envs._index import index_settings
-from windlassd.envs._process import memory_file, run
-from windlassd.envs._requirements import requirement_name, wanted
-from windlassd.envs._resolve import BUILD_CONSTRAINT, option_lines, resolve
+from windlassd.envs._blank import Blanks
+from windlassd.envs._compile import Extra
+from windlassd.envs._frameworks import chosen, framework_notes, has_gpu, refused, versions_instead
+from windlassd.envs._health import wrong_with_python
+from windlassd.envs._index import IndexSettings, index_settings
+from windlassd.envs._install import install
+from windlassd.envs._installed import damaged
+from windlassd.envs._process import open_folder
+from windlassd.envs._pythons import Pythons
+from windlassd.envs._requirements import Wanted, wanted
+from windlassd.envs._resolve import Later, option_lines, resolve
+from windlassd.envs._resolved import Resolved
 from windlassd.envs._uv import run_uv
+from windlassd.envs._uv_errors import UvFailed
 from windlassd.envs.base import EnvironmentFailed, Lock, Work
 from windlassd.envs.interpreters import Interpreters, own, too_old
-
-_HEALTH = "import json, sys; print(json.dumps(['%d.%d.%d' % sys.version_info[:3], sys.prefix]))"
 
 
 class VenvBuilder:
@@ -28,8 +34,9 @@ class VenvBuilder:
     name = "venv"
     in_place = False
 
-    def __init__(self, interpreters: Interpreters) -> None:
-        self._interpreters = interpreters
+    def __init__(self, pythons: Pythons) -> None:
+        self._pythons = pythons
+        self._blanks = Blanks()
         self._to_be_had: set[tuple[str | None, str | None]] = set()
 
     def unsupported(self, spec: EnvironmentSpec) -> Mapping[str, str]:
@@ -37,11 +44,13 @@ class VenvBuilder:
         if spec.user_managed:
             return {"user_managed": "a virtual environment is built, never taken from the user"}
         try:
-            python = wanted(spec).python
+            want = wanted(spec)
         except EnvironmentFailed as e:
             return {"packages": e.message}
-        if python and too_old(python):
-            return {"python_version": f"Python {python} is asked for, and jobs run on Python 3.7 and newer"}
+        if native := want.conda.conda:
+            return {"conda_packages": f"PyPI does not have {', '.join(entry.text for entry in native)}"}
+        if want.python and (reason := too_old(want.python)):
+            return {"python_version": reason}
         return self._refused_framework(spec) if spec.framework else {}
 
     def request(self, spec: EnvironmentSpec) -> Mapping[str, object]:
@@ -62,46 +71,74 @@ class VenvBuilder:
 
         A bare environment gets windlassd's own interpreter, unless a version is asked for.
         """
-        want = wanted(spec)
+        want, extra = wanted(spec), Extra()
         if want.requirements:
-            found = resolve(want, self._interpreters.candidates(want.python), index_settings(), work)
-            left_out = [f"{name}: a dependency that Windlass satisfies, not installed." for name in found.left_out]
-            python, pins = found.python, found.pins
-            notes = [*found.notes, *_framework_note(spec, pins), *want.notes, *left_out]
+            found = self._resolved(spec, want, work)
+            python, pins, extra = found.python, found.pins, found.extra
+            notes = [*found.notes, *framework_notes(spec, want.requirements, pins), *want.notes, *found.satisfied]
         else:
-            python = self._interpreters.candidates(want.python)[0] if want.python else own()
+            python = self._pythons.one(want.python, work) if want.python else own()
             notes, pins = [f"Python {python.version} ({python.path}).", *want.notes], ()
         for note in notes:
             work.log(note)
-        requirements = (*option_lines(want), *pins) if pins else ()
+        requirements = (*option_lines(want, extra), *pins) if pins else ()
         return Lock(self.name, python.path, python.version, platform_name(), requirements, tuple(notes))
+
+    def _resolved(self, spec: EnvironmentSpec, want: Wanted, work: Work) -> Resolved:
+        here = self._pythons.here(want.python)
+        later = Later(functools.cache(lambda: self._pythons.elsewhere(want.python)), self._pythons.fetch)
+        if not here and not later.listed():
+            raise self._pythons.refusal(want.python)
+        try:
+            return resolve(want, here, index_settings(), work, later)
+        except EnvironmentFailed as failure:
+            if instead := versions_instead(spec, failure.message, self._pythons.everywhere):
+                raise EnvironmentFailed(f"{failure.message}\n{instead}") from failure
+            raise
 
     def _refused_framework(self, spec: EnvironmentSpec) -> Mapping[str, str]:
         asked = (spec.framework, spec.framework_version)
         if asked in self._to_be_had:  # looking for interpreters takes milliseconds, and this is asked at each submit
             return {}
-        if reason := refused(spec, self._interpreters.available):
+        if reason := refused(spec, self._pythons.everywhere):
             return {"framework_version" if spec.framework_version else "framework": reason}
         self._to_be_had.add(asked)
         return {}
 
     def build(self, lock: Lock, prefix: str, work: Work) -> None:
         """Make a relocatable virtual environment at ``prefix`` and install the lock into it."""
-        index, version = index_settings(), lock.python_version
+        index = index_settings()
+        linked = () if "UV_LINK_MODE" in index.environment else ("--link-mode", "hardlink")
+        self._make(lock, prefix, index, work, *linked)
+        if names := damaged(prefix):
+            work.log(
+                f"uv's cache holds damaged files of {', '.join(names)} (`uv cache clean {' '.join(names)}` removes "
+                "them); these packages are fetched anew."
+            )
+            again = [part for name in names for part in ("--reinstall-package", name)]
+            try:
+                self._install(lock, prefix, index, work, "--no-cache", *again)
+            except UvFailed:  # what is damaged cannot even be taken away
+                shutil.rmtree(prefix)
+                self._make(lock, prefix, index, work, "--no-cache")
+
+    def _make(self, lock: Lock, prefix: str, index: IndexSettings, work: Work, *more: str) -> None:
         argv = ["venv", "--relocatable", "--no-project", "--quiet", "--python", lock.python, prefix]
-        run_uv(argv, index, work, asked=(), python_version=version)
-        lines = [line for line in lock.requirements if not line.startswith(BUILD_CONSTRAINT)]
-        if not lines:
-            return
-        constraints = [line[len(BUILD_CONSTRAINT) :] for line in lock.requirements if line.startswith(BUILD_CONSTRAINT)]
-        hashed = all("--hash=" in line for line in lines if not line.startswith("-"))
-        with memory_file("\n".join(lines) + "\n") as packages, memory_file("\n".join(constraints) + "\n") as limits:
-            argv = ["pip", "sync", "--python", self.interpreter(lock, prefix), packages.path, *index.options]
-            # A requirement from version control has no hash; uv still verifies those that are there.
-            argv += ["--require-hashes"] if hashed else []
-            argv += ["--build-constraints", limits.path] if constraints else []
-            argv += [] if "UV_LINK_MODE" in index.environment else ["--link-mode", "hardlink"]
-            run_uv(argv, index, work, asked=lines, python_version=version, files=(packages, limits))
+        uv = functools.partial(run_uv, argv, index, work, asked=(), python_version=lock.python_version)
+        self._blanks.make(lock.python, prefix, uv)
+        self._install(lock, prefix, index, work, *more)
+
+    def _install(self, lock: Lock, prefix: str, index: IndexSettings, work: Work, *more: str) -> None:
+        """Install by a path that is the same for each environment: what uv learned of one then holds for the next.
+
+        Starting an interpreter that it has not seen to ask what it is takes it longer than all else with few packages.
+        uv tells interpreters of one path apart by the time of their file, which is one and the same for all that were
+        unpacked from some archives: so the path has the version.
+        """
+        minor = ".".join(lock.python_version.split(".")[:2])
+        with open_folder(prefix) as folder:
+            python = os.path.join(folder.path, "bin", "python" + minor)
+            install(lock, python, index, work, *more, uv=functools.partial(run_uv, folder=folder))
 
     def interpreter(self, lock: Lock, prefix: str) -> str:
         """``bin/python`` of the environment."""
@@ -109,27 +146,12 @@ class VenvBuilder:
 
     def check(self, lock: Lock, prefix: str, work: Work) -> str | None:
         """Start the interpreter; compare its version, its prefix and the number of packages with the lock."""
-        done = run([self.interpreter(lock, prefix), "-I", "-B", "-c", _HEALTH], index_settings().environment, work)
-        if done.code != 0:
-            return f"its interpreter exits with status {done.code}: {done.err.strip()[-300:]}"
-        version, at = json.loads(done.out)
-        if version != lock.python_version:
-            return f"it runs Python {version} where {lock.python_version} was wanted"
-        if os.path.realpath(at) != os.path.realpath(prefix):
-            return f"its interpreter takes {at} for its home"
+        if wrong := wrong_with_python(self.interpreter(lock, prefix), lock, prefix, work):
+            return wrong
         installed = len(glob.glob(os.path.join(glob.escape(prefix), "lib", "python*", "site-packages", "*.*-info")))
         if installed < lock.package_count:
             return f"{installed} of {lock.package_count} packages are there"
         return None
-
-
-def _framework_note(spec: EnvironmentSpec, pins: Sequence[str]) -> Iterator[str]:
-    """Which version of its framework a run got."""
-    framework = chosen(spec)
-    name = requirement_name(framework.requirement) if framework else ""
-    for pin in pins if framework else ():
-        if requirement_name(pin) == name:
-            yield f"{spec.framework}: {pin.split(' ')[0]}."
 
 
 @functools.lru_cache(maxsize=1)
@@ -141,4 +163,4 @@ def platform_name() -> str:
 
 def create(interpreters_file: str) -> VenvBuilder:
     """The builder, for the registry."""
-    return VenvBuilder(Interpreters(interpreters_file))
+    return VenvBuilder(Pythons(Interpreters(interpreters_file), os.path.dirname(interpreters_file)))
