@@ -81,3 +81,18 @@ def test_one_process_of_torch_distributed_finds_itself(folder: RunFolder) -> Non
     found = variables(folder, replace(LAUNCH, communicator="Gloo"), MASTER_PORT="of the server")
     assert (found["RANK"], found["WORLD_SIZE"], found["MASTER_PORT"]) == ("0", "1", "0")
     assert "RANK" not in variables(folder, replace(LAUNCH, communicator="Mpi"))
+
+
+def test_what_a_conda_prefix_sets_is_there_and_the_users_own_wins(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "conda-meta").mkdir()
+    launch = replace(LAUNCH, python=str(tmp_path / "bin" / "python"), environment_variables={"MODE": "the user's"})
+    (tmp_path / "windlass.activation.json").write_text('{"CONDA_PREFIX": "/p", "DATA": "/p/share", "MODE": "quick"}')
+    found = variables(folder, launch, CONDA_PREFIX="of the server")
+    assert (found["CONDA_PREFIX"], found["DATA"], found["MODE"]) == ("/p", "/p/share", "the user's")
+
+
+def test_a_conda_prefix_of_the_users_own_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "conda-meta").mkdir()
+    launch = replace(LAUNCH, python=str(tmp_path / "bin" / "python"))
+    assert variables(folder, launch)["CONDA_PREFIX"] == str(tmp_path)
+    assert "CONDA_PREFIX" not in variables(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import windlass
+from windlass import VERSION
 from windlassd.agent.materialize import make_work_folder, sdk_folder
 from windlassd.blobs import sdk_copy
 from windlassd.blobs.files import FileBlobStore
@@ -53,7 +54,9 @@ def test_outputs_in_the_snapshot_stay(blobs: FileBlobStore, folder: RunFolder) -
 
 def test_just_the_two_packages(home: Path) -> None:
     path = Path(sdk_folder(str(home / "workspaces" / "ws")))
-    assert path.parent == home / "sdk" and sorted(os.listdir(path)) == ["azureml", "windlass"]
+    modules = [name for name in sorted(os.listdir(path)) if not name.endswith(".dist-info")]
+    assert path.parent == home / "sdk" and modules == ["azureml", "windlass"]
+    assert (path / f"azureml_core-{VERSION}.dist-info" / "METADATA").is_file()
     assert not list(path.rglob("__pycache__")) and not list(path.rglob("*.pyc"))
     done = subprocess.run(
         [sys.executable, "-I", "-c", "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; "

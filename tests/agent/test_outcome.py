@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from windlass.specs.container import ContainerLaunch, ContainerOptions
 from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import Reason
 from windlassd.agent import outcome
+from windlassd.agent.launch import container
 from windlassd.blobs.run_folder import DRIVER_LOG, RunFolder
 
 LAUNCH = LaunchSpec("run_1", 1, "gpu-0", 0, "train.py", (), "5" * 64, "/usr/bin/python3")
@@ -155,3 +158,36 @@ def test_a_reason_does_not_command_the_terminal(folder: RunFolder) -> None:
 
 def test_the_kernels_counter_can_be_read() -> None:
     assert outcome.oom_kills() >= 0
+
+
+CONTAINER = replace(
+    LAUNCH, container=ContainerLaunch("sha256:abc", "unix:///e.sock", ContainerOptions(memory_bytes=256 << 20))
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "left", "code", "words"),
+    [
+        (exited(0), {"status": 0, "peak_memory_bytes": 7 << 20}, "completed", []),
+        (exited(3), {"status": 3 << 8}, "exit_code", ["exited with code 3"]),
+        (signaled(9), {"status": 9, "oom_kills": 1, "peak_memory_bytes": 5 << 20}, "out_of_memory",
+         ["its memory limit of 256 MiB", "5 MiB", "--memory"]),
+        (signaled(9), {"status": 9, "oom_kills": 0}, "signal", ["SIGKILL"]),
+        (signaled(9), None, "keeper_lost", ["looked after the run's container"]),
+        (signaled(9), {"lost": True, "oom": False}, "container_lost", ["from outside Windlass", "Submit it again"]),
+        (signaled(9), {"lost": True, "oom": True}, "out_of_memory", ["its memory limit of 256 MiB"]),
+        (signaled(15), {"status": 15, "stopped": True}, "container_stopped", ["SIGTERM", "docker stop"]),
+        (exited(1), {"status": 1 << 8, "stopped": True}, "container_stopped", ["code 1", "docker stop"]),
+        (exited(127), {"errno": 2}, "start_failed", ["No such file or directory: /usr/bin/python3"]),
+        (exited(125), {"http": 0, "message": "Connection refused"}, "engine_down", ["unix:///e.sock does not answer"]),
+        (exited(125), {"http": 404, "message": "No such image: x"}, "image_gone", ["Submit again"]),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_container(folder: RunFolder, entry: Any, left: Any, code: str, words: list[str]) -> None:
+    if left is not None:
+        Path(container.report_path(folder, 0)).write_text(json.dumps(left) + "   ")
+    found = outcome.judge(CONTAINER, folder, report(entry), None, 1)
+    assert found.reason_code == code
+    for text in words:
+        assert text in found.message
+    assert found.peak_memory_bytes == (left or {}).get("peak_memory_bytes"), "never the holder's own"

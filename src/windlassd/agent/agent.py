@@ -15,10 +15,11 @@ from windlass.errors import AzureMLException, ServiceUnavailable
 from windlass.specs._codec import to_wire
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason, RunRecord
-from windlassd.agent import leftovers, outcome
+from windlassd.agent import engines, leftovers, outcome
+from windlassd.agent.launch import container
 from windlassd.agent.ledger import Ledger
 from windlassd.agent.materialize import sdk_folder
-from windlassd.agent.node_run import NodeRun, Tools, finish
+from windlassd.agent.node_run import NodeRun, Tools, finish, make_sure_it_ended
 from windlassd.agent.nursery import Nursery
 from windlassd.agent.orders import OrderLine
 from windlassd.agent.ship import Shipper
@@ -54,6 +55,7 @@ class Agent:
             shipper=shipper,
             tail=Tail(shipper.grew),
             snapshot=self._snapshot,
+            engines=engines.Engines(self._sweep),
         )
         self._snapshots: dict[str, list[Mapping[str, Any]]] = {}
         self._line = OrderLine(self._client, name, self.obey, self._held)
@@ -163,6 +165,7 @@ class Agent:
         may_come = partial(leftovers.others_keep, self._workspace_dir, self._tools.nursery.pid)
         report = leftovers.read_exit(folder, _EXIT_S, may_come)
         leftovers.kill_processes_of(launch.run_id)
+        make_sure_it_ended(launch, folder, self._tools.engines)
         if report is None:
             leftovers.kill_keeper_in(folder.work)
             report = {"ended": [], "agent_lost": True}
@@ -174,6 +177,11 @@ class Agent:
     def _ended(self, run: NodeRun) -> None:
         with self._lock:
             del self._runs[(run.launch.run_id, run.launch.attempt)]
+
+    def _sweep(self, engine: str) -> None:
+        """Remove what was left with an engine: both it and an agent were killed."""
+        labels = (container.WORKSPACE_LABEL, container.RUN_LABEL)
+        engines.sweep(engine, *labels, self._workspace_dir, self._tools.ledger.runs())
 
     def _snapshot(self, snapshot_id: str) -> list[Mapping[str, Any]]:
         files = self._snapshots.get(snapshot_id)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from windlass import settings
 from windlass.specs.launch import LaunchSpec
 from windlassd.blobs.run_folder import RunFolder
+from windlassd.envs import activation
 
 _DROPPED = (
     "PYTHON", "VIRTUAL_ENV", "CONDA_", "UV_", "WINDLASS_", "AZUREML_", "AZ_BATCH", "OMPI_", "PMI", "SLURM_",
@@ -26,13 +27,18 @@ def for_rank(
     launch: LaunchSpec, folder: RunFolder, workspace_dir: str, sdk_dir: str, rank: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """All variables of one process of ``launch``; the user's win over ours except for the run's own names."""
-    variables = {k: v for k, v in inherited.items() if not k.startswith(_DROPPED)}
+    # An image's own variables are meant for the job; this process's were those of whoever started the server.
+    dropped = () if launch.container else _DROPPED
+    variables = {k: v for k, v in inherited.items() if not k.startswith(dropped)}
     variables.update({"PYTHONUNBUFFERED": "1", "AZ_BATCHAI_TASK_INDEX": str(rank)})
     if launch.communicator.lower() in ("gloo", "nccl"):
         variables.update(_TORCH_ALONE)
+    if not launch.container:
+        variables.update(activation.variables(launch.python))
     variables.update(launch.node_variables)
     variables.update(launch.environment_variables)
-    variables["PATH"] = os.path.dirname(launch.python) + os.pathsep + variables.get("PATH", os.defpath)
+    programs = (os.path.dirname(launch.python), variables.get("PATH", os.defpath))
+    variables["PATH"] = os.pathsep.join(p for p in programs if p)  # in an image the interpreter may be a bare name
     variables["PYTHONPATH"] = os.pathsep.join(p for p in (sdk_dir, variables.get("PYTHONPATH")) if p)
     variables.update(
         {

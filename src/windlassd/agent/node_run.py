@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from windlass._spools import lost_points
@@ -16,8 +16,8 @@ from windlass.errors import AzureMLException
 from windlass.specs._codec import to_wire
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
-from windlassd.agent import data, environ, leftovers, outcome
-from windlassd.agent.launch import single
+from windlassd.agent import data, engines, environ, leftovers, outcome
+from windlassd.agent.launch import container, single
 from windlassd.agent.ledger import Ledger
 from windlassd.agent.materialize import make_work_folder
 from windlassd.agent.nursery import Keeper, Nursery
@@ -48,6 +48,7 @@ class Tools:
     tail: Tail
     snapshot: Callable[[str], list[Mapping[str, Any]]]
     """The files of a snapshot id."""
+    engines: engines.Engines = field(default_factory=engines.Engines)
 
 
 class NodeRun(threading.Thread):
@@ -87,6 +88,11 @@ class NodeRun(threading.Thread):
             self._tools.ledger.add(launch.run_id)
             self._tools.shipper.open(launch.run_id, launch.attempt, self._folder)
             result = self._carry_out()
+        except engines.StartRefused as problem:
+            words = f"The run could not be started on {launch.node}: {problem.message}"
+            result = outcome.could_not_start(problem.error_code, words)
+            if self._told_to_end is not None:  # while an engine did not answer
+                result = outcome.stopped(self._told_to_end)
         except (OSError, AzureMLException) as problem:
             log.warning("%s could not be carried out", launch.run_id, exc_info=True)
             result = outcome.could_not_start(
@@ -108,7 +114,8 @@ class NodeRun(threading.Thread):
         folder.make()
         make_work_folder(self._tools.blobs, self._tools.snapshot(launch.snapshot_id), folder)
         self._tools.tail.watch(launch.run_id, folder)
-        inherited = environ.own()
+        here = environ.own()
+        inherited = container.inherited(launch, self._tools.engines, here) if launch.container else here
         place = (self._tools.workspace_dir, self._tools.sdk_dir)
         own = environ.for_rank(launch, folder, *place, 0, inherited)
         on_node = data.prepare(launch, folder, own, lambda: self._told_to_end is not None)
@@ -116,10 +123,14 @@ class NodeRun(threading.Thread):
             launch, arguments=on_node.arguments(launch.arguments),
             command=on_node.arguments(launch.command, shell=launch.shell),
         )  # fmt: skip
-        ranks = single.ranks(
-            launch, folder,
-            lambda r: {**environ.for_rank(launch, folder, *place, r, inherited), **on_node.variables},
-        )  # fmt: skip
+        variables = [
+            {**environ.for_rank(launch, folder, *place, r, inherited), **on_node.variables}
+            for r in range(launch.process_count)
+        ]
+        if launch.container:
+            ranks = container.ranks(launch, folder, container.Place(*place, here), self._tools.engines, variables)
+        else:
+            ranks = single.ranks(launch, folder, variables.__getitem__)
         exit_file = os.path.join(folder.agent, leftovers.EXIT_FILE)
         _write_json(
             os.path.join(folder.agent, RANKS_FILE), {"ranks": ranks, "cwd": folder.work, "exit_file": exit_file}
@@ -141,10 +152,12 @@ class NodeRun(threading.Thread):
                 self._keeper = None
             keeper.close()
             if report is not None:
+                make_sure_it_ended(self.launch, self._folder, self._tools.engines)
                 return outcome.judge(self.launch, self._folder, report, self._told_to_end, outcome.oom_kills() - kills)
             if keeper.pid is not None:
                 break
         leftovers.kill_processes_of(self.launch.run_id)
+        make_sure_it_ended(self.launch, self._folder, self._tools.engines)
         if self._told_to_end is not None:
             return outcome.stopped(self._told_to_end)
         return outcome.keeper_lost(self.launch, self._folder)
@@ -196,6 +209,15 @@ class NodeRun(threading.Thread):
     def _seconds_left(self) -> float | None:
         deadlines = [d for d in (self._kill_at, self._give_up_at, self._ends_at) if d is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+
+def make_sure_it_ended(launch: LaunchSpec, folder: RunFolder, known: engines.Engines) -> None:
+    """Return when no container of the launch is left, as far as its engine answers; at once when holders saw it."""
+    if launch.container is None or container.all_told(launch, folder):
+        return
+    leftovers.kill_processes_of(launch.run_id)  # the first process dies with its holder: this waits for it
+    names = [container.name(launch, rank) for rank in range(launch.process_count)]
+    known.remove_containers(launch.container.engine, names)
 
 
 def finish(

@@ -10,6 +10,8 @@ from typing import Any
 
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
+from windlassd.agent.engines import refusal
+from windlassd.agent.launch import container
 from windlassd.agent.launch.single import log_name
 from windlassd.blobs.run_folder import RunFolder
 
@@ -18,6 +20,10 @@ _TAIL_LINES = 12
 _TAIL_COLUMNS = 500
 _OUT_OF_MEMORY = ("MemoryError", "std::bad_alloc", "CUDA out of memory", "OutOfMemoryError", "Cannot allocate memory")
 _NO_ROOM_BYTES = 64 << 10
+_STOPPED = (
+    "the container engine had asked for its end (it was stopped or restarted, or somebody used `docker stop`). Submit "
+    "it again"
+)
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
@@ -34,6 +40,8 @@ def judge(
         oom_kills: How often the kernel's out-of-memory killer struck on this machine while it ran.
     """
     ended: Sequence[Mapping[str, Any]] = report["ended"]
+    if launch.container:
+        ended = [_as_its_holder_says(launch, folder, entry) for entry in ended]
     peak = max((e.get("peak_memory_bytes", 0) for e in ended), default=0) or None
     first = next((e for e in ended if "error" in e or e["status"] != 0), None)
     if stop is not None and stop.code != "canceled":
@@ -94,21 +102,24 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
             reason_code="start_failed",
             message=f"The process could not be started on {launch.node}: {first['error']}.",
         )
+    if "refusal" in first:
+        return Outcome(
+            reason_code=first["refusal"].error_code,
+            message=f"The run could not be started on {launch.node}: {first['refusal'].message}",
+        )
+    if "lost" in first:
+        return _lost_container(launch, folder, first)
+    oom_kills = first.get("oom_kills", oom_kills)
     who = f"Rank {rank} on {launch.node}" if launch.process_count > 1 else f"The script on {launch.node}"
     words, tail = _last_words(launch, folder, rank), _tail(launch, folder, rank)
     peak = f" It used up to {_human(first['peak_memory_bytes'])}." if first.get("peak_memory_bytes") else ""
     code = os.waitstatus_to_exitcode(first["status"])
     if code < 0:
-        name = _signal_name(-code)
-        if -code == signal.SIGKILL and oom_kills:
-            return Outcome(
-                exit_signal=name, reason_code="out_of_memory",
-                message=f"{who} was killed by the kernel because the machine ran out of memory, or a limit was reached"
-                f" ({name}).{peak} Use a smaller batch or model, or fewer runs at once.{words}",
-            )  # fmt: skip
+        return _by_signal(launch, -code, bool(oom_kills), bool(first.get("stopped")), (who, peak, words))
+    if first.get("stopped"):
         return Outcome(
-            exit_signal=name, reason_code="signal",
-            message=f"{who} was ended by {name}{_hint(-code)}.{peak if -code == signal.SIGKILL else ''}{words}",
+            exit_code=code, reason_code="container_stopped",
+            message=f"{who} exited with code {code}: {_STOPPED}.{words}",
         )  # fmt: skip
     if any(mark in tail for mark in _OUT_OF_MEMORY):
         return Outcome(
@@ -118,10 +129,95 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
     if any(mark in tail for mark in _DISK_FULL) or _is_full(folder.root):
         return Outcome(
             exit_code=code, reason_code="disk_full",
-            message=f"{who} found the disk full and exited with code {code}. Free space, then submit again.{words}",
+            message=f"{who} found the disk full and exited with code {code}. Free space, then submit again."
+            f"{_shared_memory(launch)}{words}",
         )  # fmt: skip
     killed = " Meanwhile the kernel's out-of-memory killer ended a process, perhaps one of it." if oom_kills else ""
     return Outcome(exit_code=code, reason_code="exit_code", message=f"{who} exited with code {code}.{killed}{words}")
+
+
+def _by_signal(launch: LaunchSpec, number: int, oom: bool, stopped: bool, told: tuple[str, str, str]) -> Outcome:
+    """``told``: who was ended, what it used, and its last words."""
+    name, (who, peak, words) = _signal_name(number), told
+    if number == signal.SIGKILL and oom:
+        why, way_out = _what_was_full(launch)
+        return Outcome(
+            exit_signal=name, reason_code="out_of_memory",
+            message=f"{who} was killed by the kernel because {why} ({name}).{peak} {way_out}.{words}",
+        )  # fmt: skip
+    if stopped:
+        return Outcome(
+            exit_signal=name, reason_code="container_stopped",
+            message=f"{who} was ended by {name}: {_STOPPED}.{words}",
+        )  # fmt: skip
+    return Outcome(
+        exit_signal=name, reason_code="signal",
+        message=f"{who} was ended by {name}{_hint(number)}.{peak if number == signal.SIGKILL else ''}"
+        f"{_shared_memory(launch) if number == signal.SIGBUS else ''}{words}",
+    )  # fmt: skip
+
+
+def _as_its_holder_says(launch: LaunchSpec, folder: RunFolder, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keeper saw the holder of a container end; how the script in it ended, the holder tells."""
+    assert launch.container is not None
+    if "status" not in entry:
+        return entry
+    entry = {"rank": entry["rank"], "status": entry["status"]}  # the memory was the holder's own
+    said = container.report_of(folder, entry["rank"])
+    if said is None:
+        return entry if entry["status"] == 0 else {**entry, "lost": "holder"}
+    if "errno" in said:
+        program = launch.command[0] if launch.command and not launch.shell else launch.python
+        return {**entry, "error": f"{os.strerror(said['errno'])}: {program}"}
+    if "http" in said:
+        given = launch.container
+        return {**entry, "refusal": refusal(given.engine, given.image, said["http"], said["message"])}
+    if "lost" in said:
+        return {**entry, "lost": "container", "oom": bool(said.get("oom"))}
+    return {**entry, **{key: said[key] for key in ("peak_memory_bytes", "oom_kills", "stopped") if key in said}}
+
+
+def _lost_container(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any]) -> Outcome:
+    words = _last_words(launch, folder, first["rank"])
+    if first.get("oom"):
+        why, way_out = _what_was_full(launch)
+        return Outcome(
+            exit_signal="SIGKILL", reason_code="out_of_memory",
+            message=f"The container on {launch.node} was ended by the kernel because {why}. {way_out}.{words}",
+        )  # fmt: skip
+    if first["lost"] == "holder":
+        return Outcome(
+            reason_code="keeper_lost",
+            message=f"The process that looked after the run's container on {launch.node} was killed, and the container "
+            f"with it.{words}",
+        )
+    return Outcome(
+        reason_code="container_lost",
+        message=f"The run's container on {launch.node} was ended from outside Windlass: somebody killed or removed it, "
+        f"or its engine was stopped or restarted. Submit it again.{words}",
+    )
+
+
+def _what_was_full(launch: LaunchSpec) -> tuple[str, str]:
+    """Why the kernel took the script, and what to do about it."""
+    limit = launch.container.options.memory_bytes if launch.container else None
+    if limit:
+        return (
+            f"its container reached its memory limit of {_human(limit)}",
+            "Give it more (v1: --memory among the docker arguments), or use a smaller batch or model",
+        )
+    return (
+        "the machine ran out of memory, or a limit was reached",
+        "Use a smaller batch or model, or fewer runs at once",
+    )
+
+
+def _shared_memory(launch: LaunchSpec) -> str:
+    """What else it may be in a container, whose shared memory is small; data loaders fill it."""
+    if launch.container is None or launch.container.options.host_ipc:
+        return ""
+    room = _human(launch.container.options.shm_bytes or container.SHM_BYTES)
+    return f" A full /dev/shm looks the same: its container has {room} of it (v1: shm_size)."
 
 
 def _is_full(folder: str) -> bool:

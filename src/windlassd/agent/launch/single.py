@@ -24,15 +24,22 @@ def ranks(launch: LaunchSpec, folder: RunFolder, variables: Callable[[int], Mapp
 
 def command(launch: LaunchSpec, folder: RunFolder, env: Mapping[str, str]) -> list[str]:
     """The words to execute: the script in its interpreter, or the user's command, without a shell unless asked for."""
+    argv = words(launch, env)
+    if not launch.command or launch.shell:
+        return argv
+    # exec takes a path; the environment's own folder is the first of PATH, so that "python" is its interpreter.
+    place = os.path.join(folder.work, argv[0]) if "/" in argv[0] else argv[0]
+    return [shutil.which(place, path=env.get("PATH")) or argv[0], *argv[1:]]
+
+
+def words(launch: LaunchSpec, env: Mapping[str, str]) -> list[str]:
+    """As ``command``, with a program of the user's by the name it was given."""
     arguments = [expand(a, env) for a in launch.arguments]
     if not launch.command:
         return [launch.python, launch.script, *arguments]
     if launch.shell:
         return ["/bin/sh", "-c", *launch.command]
-    program, *words = (expand(word, env) for word in launch.command)
-    # exec takes a path; the environment's own folder is the first of PATH, so that "python" is its interpreter.
-    place = os.path.join(folder.work, program) if "/" in program else program
-    return [shutil.which(place, path=env.get("PATH")) or program, *words, *arguments]
+    return [*(expand(word, env) for word in launch.command), *arguments]
 
 
 def log_name(rank: int, count: int) -> str:
