@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from windlass.specs.container import ContainerLaunch
 from windlass.specs.launch import PROTOCOL, LaunchSpec
 from windlass.specs.run import Reason
 from windlassd.control import agents
@@ -205,3 +207,26 @@ def test_other_versions_are_refused_in_words_and_bring_their_runs_to_an_end(
     with caplog.at_level(logging.ERROR):
         with_hub(work)
     assert "can give runs to" in caplog.text
+
+
+def test_an_agent_that_knows_no_containers_gets_none(with_hub: Callable[[Work], None]) -> None:
+    async def work(hub: Hub) -> None:
+        inside = replace(part("inside"), container=ContainerLaunch("sha256:abc", "unix:///e.sock"))
+        hub.start("local", inside)
+        await settled()
+        old = Connected(hub, Hello(7, protocol=2, version="0.2"))
+        assert await old.next() == {"known": []}
+        hub.start("local", part("plain"))
+        assert (await old.next())["start"]["run_id"] == "plain"
+        waits = hub.why_waits("inside")
+        assert waits and waits.code == "waits_for_agent" and "pid 7" in waits.message and "0.2" in waits.message
+        assert hub.why_waits("plain") is None
+        hub.forget(("plain", 1))
+        assert await old.next() == {"exit": {}}, "it holds nothing: one of this version is to take its place"
+        await old.hangs_up()
+        new = Connected(hub, Hello(8))
+        await new.next()
+        assert (await new.next())["start"]["container"]["image"] == "sha256:abc"
+        assert hub.why_waits("inside") is None
+
+    with_hub(work)

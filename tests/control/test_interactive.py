@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -226,3 +229,18 @@ def test_another_process_takes_a_run_over(in_world: InWorld) -> None:
             await control.take_over("third", record.id, owner())
 
     with_interactive(in_world, work)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes PID namespaces")
+def test_a_process_in_a_container_is_known_by_its_namespace() -> None:
+    tells = "import json; from windlass._session import owner; print(json.dumps(owner()), flush=True); input()"
+    inside = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", tells],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert inside.stdout
+    about = json.loads(inside.stdout.readline())
+    assert about["pid"] == 1 and interactive._lives(about)
+    assert not interactive._lives({**about, "pid": 2}) and not interactive._lives({**about, "started": "1"})
+    inside.communicate(b"\n")
+    assert not interactive._lives(about)

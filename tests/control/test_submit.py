@@ -11,6 +11,7 @@ from control.conftest import InWorld
 from control.world import SNAPSHOT, World
 from windlass.errors import AzureMLException, ComputeTargetException, ExperimentExecutionException, UserErrorException
 from windlass.specs.cluster import ClusterSpec
+from windlass.specs.container import ContainerLaunch, ContainerOptions
 from windlass.specs.run import RunSpec
 from windlassd.compute.base import Feature
 from windlassd.control import submit
@@ -108,3 +109,14 @@ def test_local_always_exists(in_world: InWorld, monkeypatch: pytest.MonkeyPatch)
         assert world.core.cluster_or_none("gone") is None
 
     in_world(work)
+
+
+def test_a_finished_image_becomes_the_launchs_container() -> None:
+    spec = RunSpec("exp", "train.py", "5" * 64, container=ContainerOptions(shm_bytes=1 << 30, volumes=("/a:/b",)))
+    found = submit.container_of(spec, {"python": "/p", "image": "sha256:abc", "engine": "unix:///e.sock"})
+    assert found == ContainerLaunch("sha256:abc", "unix:///e.sock", spec.container)
+    assert submit.container_of(spec, {"python": "/p", "image": None, "engine": None}) is None
+    assert submit.unused_options(spec) == (
+        "shm_size, volumes hold in containers only: the environment of this run has no image."
+    )
+    assert submit.unused_options(RunSpec("exp", "train.py", "5" * 64)) is None

@@ -70,6 +70,12 @@ def test_an_interpreter_that_does_not_start_is_found_by_deep(clinic: Clinic, bui
     clinic.repaired("environment_broken", deep=True)
 
 
+def test_one_whose_interpreter_was_updated_is_no_damage(clinic: Clinic, built: Path) -> None:
+    state = json.loads((built / "windlass.json").read_text())
+    (built / "windlass.json").write_text(json.dumps({**state, "stamp": "1-1"}))
+    assert clinic.doctor(deep=True) == [], "it is looked at when it is asked for"
+
+
 def test_an_environment_that_is_being_built_is_left_alone(clinic: Clinic, built: Path) -> None:
     no_state(built)
     building = clinic.home / "environments" / "building" / f"{KEY}.1.aa"

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from windlass.specs import spool
+from windlass.specs.container import ContainerSpec
+from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.run import RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.store.base import BLOBS, RUN, SNAPSHOT, Conflict, ModelRecord
 from windlassd.store.sql import FILE, SqlStore
 
-CODE, OTHER = "a" * 64, "b" * 64
+CODE, OTHER, CONTEXT = "a" * 64, "b" * 64, "c" * 64
 
 
 @pytest.fixture
@@ -116,6 +118,26 @@ def test_a_snapshot_stays_as_long_as_a_run_or_a_model_has_it(store: SqlStore) ->
     assert store.read(lambda tx: tx.find_snapshot(CODE)) is None
     noted = [json.loads(d.what) for d in store.read(lambda tx: tx.deletions()) if d.kind == BLOBS]
     assert noted == [[OTHER]]
+
+
+def test_the_files_beside_a_dockerfile_stay_as_long_as_a_run_or_a_registered_environment_has_them(
+    store: SqlStore,
+) -> None:
+    do(store, lambda tx: tx.add_snapshot(CONTEXT, [{"path": "Dockerfile", "sha256": OTHER, "size": 3, "mode": 1}], 1.0))
+    environment = EnvironmentSpec(container=ContainerSpec(dockerfile="FROM x", context=CONTEXT))
+    spec = RunSpec(experiment="exp", script="train.py", snapshot_id=CODE, environment=environment)
+    do(store, lambda tx: tx.create_run("boxed", spec, now=1.0))
+    do(store, lambda tx: tx.transition("boxed", RunStatus.FAILED, now=2.0))
+    assert store.read(lambda tx: tx.snapshots_of(["boxed"])) == {"boxed": CODE}
+    assert store.read(lambda tx: tx.unused_snapshots({CONTEXT}))[0] == set()
+    do(store, lambda tx: tx.delete_runs(["boxed"], 3.0))
+    assert {d.what for d in store.read(lambda tx: tx.deletions()) if d.kind == SNAPSHOT} == {CODE, CONTEXT}
+    unused, newest = store.read(lambda tx: tx.unused_snapshots({CONTEXT}))
+    assert unused == {CONTEXT}
+    definition = {"docker": {"buildContext": {"location": CONTEXT}}}
+    do(store, lambda tx: tx.add_environment("boxed", definition, 4.0))  # in the moment between the two
+    assert do(store, lambda tx: tx.drop_snapshot(CONTEXT, newest, 5.0)) is False
+    assert store.read(lambda tx: tx.unused_snapshots({CONTEXT}))[0] == set()
 
 
 def test_the_file_gets_smaller_step_by_step_and_so_does_its_log(store: SqlStore, tmp_path: Path) -> None:

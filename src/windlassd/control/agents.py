@@ -24,6 +24,13 @@ PING_S = 5.0
 _LOOK_AGAIN_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _DEAF_S = 0.5
+_CONTAINERS_SINCE = 3
+"""The first protocol whose agents run jobs in containers."""
+_TOO_OLD_FOR_CONTAINERS = (
+    "It runs in a container, and the agent here (pid {0.pid}) is of an older Windlass ({0.version}) that knows none. "
+    "When what that agent holds has ended, one of this version takes its place and starts it. To have that sooner, "
+    "cancel what runs."
+)
 Key = tuple[str, int]
 
 
@@ -58,6 +65,10 @@ class Hello:
             "holds it brings to its end; then an agent of this version takes its place, and runs that wait for it "
             "start. To have that sooner, cancel what it runs."
         )
+
+    def takes(self, launch: LaunchSpec) -> bool:
+        """True when it can be given ``launch``; an agent that knows no containers would run it without one."""
+        return self.refusal is None and (launch.container is None or self.protocol >= _CONTAINERS_SINCE)
 
     @property
     def outdated(self) -> bool:
@@ -134,6 +145,17 @@ class AgentHub:
             agent.parts.pop(key, None)
             agent.holds.discard(key)
 
+    def why_waits(self, run_id: str) -> Reason | None:
+        """Why a run that has its nodes is not given to the agent that is here; None when it is. Loop thread."""
+        for agent in self._agents.values():
+            part = next((part for key, part in agent.parts.items() if key[0] == run_id), None)
+            if part is None or part.started or agent.outbox is None or agent.hello is None:
+                continue
+            if not agent.hello.takes(part.launch):
+                words = agent.hello.refusal or _TOO_OLD_FOR_CONTAINERS.format(agent.hello)
+                return Reason("waits_for_agent", words)
+        return None
+
     def given(self) -> set[str]:
         """Runs of which an agent has, or is to be given, a part. Loop thread."""
         return {run_id for agent in self._agents.values() for run_id, _ in agent.parts}
@@ -198,7 +220,7 @@ class AgentHub:
             orders.append({"known": [list(key) for key in known]})
         orders += [_stop_order(key, Reason("given_up", "Its run has ended without it.")) for key in given_up]
         for key, part in agent.parts.items():
-            if not part.started and not hello.refusal:
+            if not part.started and hello.takes(part.launch):
                 agent.holds.add(key)
                 orders.append({"start": to_wire(part.launch)})
             if part.stop:
@@ -227,7 +249,7 @@ class AgentHub:
         key = (part.launch.run_id, part.launch.attempt)
         agent.parts[key] = part
         self._heard[key] = time.monotonic()
-        if agent.outbox is not None and not part.started and not (agent.hello and agent.hello.refusal):
+        if agent.outbox is not None and not part.started and (agent.hello is None or agent.hello.takes(part.launch)):
             agent.holds.add(key)
             agent.outbox.put_nowait({"start": to_wire(part.launch)})
 

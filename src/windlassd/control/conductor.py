@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from windlass.errors import AzureMLException
-from windlass.specs.run import INTERACTIVE, Reason, RunRecord
+from windlass.specs.run import INTERACTIVE, Reason, RunRecord, RunSpec
 from windlass.specs.status import RunStatus, may_follow
 from windlassd.blobs.run_folder import BUILD_LOG
+from windlassd.compute.base import JobSpec
 from windlassd.control.core import Core
 from windlassd.control.queue import Line
-from windlassd.control.submit import job_of
+from windlassd.control.submit import container_of, job_of, unused_options
 from windlassd.envs.base import EnvironmentFailed, Ready
 from windlassd.store.base import StoreError
 
@@ -44,7 +44,6 @@ class Conductor:
         self._line = line
         self._verify = verify
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._stops: dict[str, threading.Event] = {}
         self._turns = itertools.count()
 
     def begin(self, record: RunRecord) -> None:
@@ -78,8 +77,6 @@ class Conductor:
             engine = self._core.engine(self._core.cluster(record.spec.target))
             engine.cancel(f"{run_id}.{ATTEMPT}", reason)
             return record
-        if stop := self._stops.get(run_id):
-            stop.set()
         if task := self._tasks.get(run_id):
             task.cancel()
             await asyncio.wait([task])
@@ -104,9 +101,7 @@ class Conductor:
         return len(self._tasks)
 
     def close(self) -> None:
-        """Stop all tasks and builds; the runs are taken up again at the next start."""
-        for stop in self._stops.values():
-            stop.set()
+        """Stop all tasks; the runs are taken up again at the next start."""
         for task in self._tasks.values():
             task.cancel()
 
@@ -137,34 +132,33 @@ class Conductor:
             await self._end_before_start(record.id, RunStatus.FAILED, Reason("internal_error", message))
 
     async def _prepare(self, record: RunRecord) -> Ready:
-        spec = record.spec.environment
-        ready = await asyncio.to_thread(self._core.envs.find, spec)
+        """Its environment, which stays until the run has ended (see ``Environments.release``)."""
+        spec, use, envs = record.spec.environment, self._core.use(record.id), self._core.envs
+        ready = await asyncio.to_thread(envs.find, spec, use)
         if ready is not None:
             return ready
         await self._move(record.id, RunStatus.PREPARING, Reason("environment", "Its environment is being built."))
-        stop = self._stops[record.id] = threading.Event()
-        try:
-            return await asyncio.to_thread(self._build, record, stop)
-        finally:
-            stop.set()
-            self._stops.pop(record.id, None)
-
-    def _build(self, record: RunRecord, stop: threading.Event) -> Ready:
         folder = self._core.folder(record.id)
-        folder.make()
-        path = folder.log(BUILD_LOG)
-        with open(path, "a", encoding="utf-8") as out:
+        await asyncio.to_thread(folder.make)
+        with open(folder.log(BUILD_LOG), "a", encoding="utf-8") as out:
 
             def say(line: str) -> None:
                 out.write(line + "\n")
                 out.flush()
-                self._core.touch_soon(record.id, "log")
+                self._core.bus.touch(record.id, "log")
 
-            return self._core.envs.prepare(record.spec.environment, say, stop=stop)
+            try:
+                while True:
+                    ready = await self._core.builds.prepare(spec, say, use)
+                    if ready.in_place or await asyncio.to_thread(envs.hold, ready.key, use):
+                        return ready  # else it was removed between the end of the build and now
+            except EnvironmentFailed as problem:
+                say(problem.message)
+                raise
 
     async def _queue(self, record: RunRecord, ready: Ready, turn: int) -> None:
-        job = job_of(self._core, record.id, record.spec, python=ready.python, attempt=ATTEMPT)
-        environment = _describe(ready)
+        environment = _describe(ready, record.spec)
+        job = self._job(record, environment)
         if self._line.would_wait(job):
             waits = Reason("waits_for_nodes", "It waits for nodes.")
             await self._move(record.id, RunStatus.QUEUED, waits, environment=environment)
@@ -184,12 +178,17 @@ class Conductor:
 
     def _reattach(self, record: RunRecord) -> None:
         started = record.status is not RunStatus.QUEUED
-        python = str(record.environment.get("python", ""))
-        job = job_of(self._core, record.id, record.spec, python=python, attempt=ATTEMPT)
+        job = self._job(record, record.environment)
         engine = self._core.engine(job.cluster)
         native_id = engine.reattach(job, record.nodes, started)
         if record.status is RunStatus.CANCEL_REQUESTED:
             engine.cancel(native_id, CANCELED)
+
+    def _job(self, record: RunRecord, environment: Mapping[str, Any]) -> JobSpec:
+        python, container = str(environment.get("python", "")), container_of(record.spec, environment)
+        return job_of(
+            self._core, record.id, record.spec, python=python, attempt=ATTEMPT, container=container
+        )  # fmt: skip
 
     async def _move(self, run_id: str, status: RunStatus, reason: Reason, **changes: Any) -> None:
         await self._core.write(mover(run_id, status, reason, changes))
@@ -218,7 +217,8 @@ def mover(run_id: str, status: RunStatus, reason: Reason, changes: Mapping[str, 
     return work
 
 
-def _describe(ready: Ready) -> dict[str, Any]:
+def _describe(ready: Ready, spec: RunSpec) -> dict[str, Any]:
     described = asdict(ready)
-    described["notes"] = list(ready.notes)
+    unused = None if ready.image else unused_options(spec)
+    described["notes"] = [*ready.notes, *([unused] if unused else [])]
     return described

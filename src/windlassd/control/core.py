@@ -18,8 +18,9 @@ from windlassd.blobs.base import BlobStore
 from windlassd.blobs.run_folder import RunFolder
 from windlassd.compute import registry
 from windlassd.compute.base import AgentLink, Engine
+from windlassd.control.builds import Builds
 from windlassd.control.bus import Bus
-from windlassd.envs.cache import EnvironmentCache
+from windlassd.envs.cache import EnvironmentCache, Use
 from windlassd.store.base import Reader, Store, StoreError, Writer
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ class Core:
     freeing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while what was deleted is freed, and by a backup, which counts on what the records of its moment have."""
 
+    def __post_init__(self) -> None:
+        self.builds = Builds(self.envs, self.loop)
+
     async def write(self, work: Callable[[Writer], T]) -> T:
         """``store.write`` for the loop's thread; whether it can write at all is remembered in ``trouble``."""
         try:
@@ -102,6 +106,10 @@ class Core:
     def touch_soon(self, run_id: str, kind: str) -> None:
         """``bus.touch`` from any thread."""
         self.loop.call_soon_threadsafe(self.bus.touch, run_id, kind)
+
+    def use(self, run_id: str) -> Use:
+        """What tells the environments that the run needs one."""
+        return Use(self.workspace_dir, run_id)
 
     def folder(self, run_id: str) -> RunFolder:
         """The run's folder on this machine."""

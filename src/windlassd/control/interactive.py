@@ -30,6 +30,7 @@ from windlassd.blobs.run_folder import LIVE, RunFolder
 from windlassd.control import submit
 from windlassd.control.conductor import CANCELED, mover
 from windlassd.control.core import Core
+from windlassd.control.kinds import refuse_misfits
 from windlassd.store.base import Conflict, Writer
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Interactive:
         Raises:
             UserErrorException: a name or the parent cannot be; Conflict when there is a run of that id.
         """
+        refuse_misfits(RunSpec, asked["spec"], "spec")
         spec = replace(RunSpec.from_wire(asked["spec"]), kind=INTERACTIVE)
         submit.check_experiment(spec.experiment)
         wanted = _checked_id(asked.get("run_id"))
@@ -416,12 +418,32 @@ def _lives(owner: Mapping[str, Any] | None) -> bool:
     try:
         with open("/proc/sys/kernel/random/boot_id") as f:
             boot = f.read().strip()
-        with open(f"/proc/{int(owner['pid'])}/stat", "rb") as f:
+        with open(f"/proc/{_pid_here(owner)}/stat", "rb") as f:
             fields = f.read().rpartition(b")")[2].decode().split()
     except (OSError, KeyError, TypeError, ValueError):
         return False
     same = owner.get("boot") == boot and str(owner.get("started")) == fields[19]
     return same and fields[0] not in _GONE_STATES
+
+
+def _pid_here(owner: Mapping[str, Any]) -> int | None:
+    """The process's id as this process sees it; in a container it knows itself by another."""
+    pid, namespace = int(owner["pid"]), owner.get("pid_namespace")
+    if namespace is None or namespace == os.readlink("/proc/self/ns/pid"):
+        return pid
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == namespace and _innermost_pid(name) == pid:
+                return int(name)
+        except (OSError, ValueError):  # gone meanwhile, or another user's
+            continue
+    return None
+
+
+def _innermost_pid(pid: str) -> int:
+    """The process's id in its own namespace."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return next((int(line.split()[-1]) for line in f if line.startswith("NSpid:")), int(pid))
 
 
 def _topic(line_id: str) -> str:

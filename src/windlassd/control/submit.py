@@ -6,10 +6,12 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from windlass import settings
 from windlass.errors import ComputeTargetException, ExperimentExecutionException, UserErrorException, did_you_mean
+from windlass.specs.container import ContainerLaunch
 from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlassd.compute.base import JobSpec, Plan
@@ -17,6 +19,10 @@ from windlassd.control import data
 from windlassd.control.core import Core
 from windlassd.store.base import Writer
 
+_OPTION_NAMES = {
+    "shm_bytes": "shm_size", "memory_bytes": "the memory limit", "cpus": "the limit of cpus", "gpus": "--gpus",
+    "volumes": "volumes", "ulimits": "ulimits", "host_ipc": "--ipc=host", "network": "--network",
+}  # fmt: skip
 _LONGEST_RUN_S = 315_360_000
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -87,7 +93,9 @@ def plan(core: Core, spec: RunSpec) -> Plan:
     return core.engine(job.cluster).plan(job)
 
 
-def job_of(core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int) -> JobSpec:
+def job_of(
+    core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int, container: ContainerLaunch | None = None
+) -> JobSpec:
     """The engine's view of a run."""
     launch = LaunchSpec(
         run_id=run_id, attempt=attempt, node="", node_rank=0, script=spec.script, arguments=tuple(spec.arguments),
@@ -95,9 +103,24 @@ def job_of(core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int)
         process_count=spec.process_count_per_node, max_run_duration_s=spec.max_run_duration_s,
         stop_grace_s=settings.get("stop_grace_s"), experiment=spec.experiment,
         data=data.resolved(core, spec, run_id), command=tuple(spec.command), shell=spec.shell,
-        communicator=spec.communicator,
+        communicator=spec.communicator, container=container,
     )  # fmt: skip
     return JobSpec(core.cluster(spec.target), launch, spec.node_count)
+
+
+def container_of(spec: RunSpec, environment: Mapping[str, Any]) -> ContainerLaunch | None:
+    """The container that a run with this finished ``environment`` runs in; None without an image."""
+    image, engine = environment.get("image"), environment.get("engine")
+    return ContainerLaunch(str(image), str(engine), spec.container) if image and engine else None
+
+
+def unused_options(spec: RunSpec) -> str | None:
+    """A sentence on container options of a run that has no container; None when it has none of those."""
+    given = [_OPTION_NAMES[f.name] for f in fields(spec.container) if getattr(spec.container, f.name)]
+    if not given:
+        return None
+    verb = "hold" if len(given) > 1 else "holds"
+    return f"{', '.join(given)} {verb} in containers only: the environment of this run has no image."
 
 
 def describe(planned: Plan) -> Mapping[str, Any]:

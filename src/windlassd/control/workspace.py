@@ -35,9 +35,11 @@ from windlassd.control.logins import LoginCodes
 from windlassd.control.models import Models
 from windlassd.control.monitor import Monitor
 from windlassd.control.queue import Line
+from windlassd.control.registry_logins import Logins
 from windlassd.control.retention import Retention
 from windlassd.control.uploads import Uploads
 from windlassd.control.views import LocatedFile
+from windlassd.envs.registry_logins import logins_of
 from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, RunLine, Series, SeriesSummary, Writer
 
 log = logging.getLogger(__name__)
@@ -57,18 +59,19 @@ class WorkspaceControl:
         self.line = Line(core.engine)
         self.clusters = Clusters(core, self.line)
         self.run_files = Files(core)
-        self.conductor = Conductor(core, self.line, self.run_files.verify)
+        self.environments = Environments(core)
+        self.conductor = Conductor(core, self.line, self._run_ended)
         self.run_models = Models(core)
         self.deletions = Deletions(core, self._awaited, self._expected, self._keep_promises)
         self.retention = Retention(core, self.deletions)
         self.backups = Backups(core)
-        self.environments = Environments(core)
         self.experiment_facts = Experiments(core)
         self.uploads = Uploads(core)
         self.data = Data(core)
         self.logins = LoginCodes()
+        self.registry_logins = Logins(logins_of(core.envs.root))
         self.monitor = Monitor(core, hub)
-        self.events = Events(core, self.line, hub, self.conductor, self.run_files.verify)
+        self.events = Events(core, self.line, hub, self.conductor, self._run_ended)
         self.interactive = Interactive(core, self.events.ingest, self.run_files.verify)
         self._watch: asyncio.Task[None] | None = None
         self._retain: asyncio.Task[None] | None = None
@@ -81,6 +84,7 @@ class WorkspaceControl:
             await self.core.write(lambda tx: tx.set_meta("created", str(time.time())))
         self.uploads.sweep()
         await carried.bring_in(self.core, self.events.ingest)
+        await self.environments.start()
         await self.conductor.resume()
         self.interactive.resume()
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):
@@ -99,6 +103,10 @@ class WorkspaceControl:
         self.environments.close()
         self.interactive.close()
         self.run_files.close()
+
+    def _run_ended(self, run_id: str) -> None:
+        self.run_files.verify(run_id)
+        self.environments.release(run_id)
 
     def active(self) -> int:
         """Runs that have not ended."""
@@ -352,15 +360,16 @@ class WorkspaceControl:
     def _with_reason(self, record: RunRecord) -> RunRecord:
         if self.core.trouble is not None and not record.status.final:
             return replace(record, reason=self.core.trouble.reason())
-        if record.status is RunStatus.QUEUED and not record.nodes:
-            reason = self.line.reason(record.spec.target, record.id)
+        if record.status is RunStatus.QUEUED:
+            placed = bool(record.nodes)
+            reason = self.hub.why_waits(record.id) if placed else self.line.reason(record.spec.target, record.id)
             if reason:
                 return replace(record, reason=reason)
         return record
 
     def _told(self, line: RunLine) -> str:
         """The record as JSON; where ``_with_reason`` may have something to say, with that."""
-        waits = line.status == RunStatus.QUEUED and not line.placed
+        waits = line.status == RunStatus.QUEUED and (not line.placed or self.hub.why_waits(line.id))
         if not waits and (self.core.trouble is None or RunStatus(line.status).final):
             return line.text
         return json.dumps(to_wire(self._brief(line.id)), allow_nan=False)

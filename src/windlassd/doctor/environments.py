@@ -13,7 +13,7 @@ from windlassd.blobs import sdk_copy
 from windlassd.doctor.patient import Patient, Problem, age_s, entries
 from windlassd.doctor.processes import is_alive, running
 from windlassd.envs._flock import held_if_free, is_held
-from windlassd.envs._layout import Layout
+from windlassd.envs._layout import Layout, stamp
 
 _START_S = 60.0
 _LEFT_S = 3600.0
@@ -27,10 +27,12 @@ def broken(patient: Patient) -> Iterator[Problem]:
         if is_held(layout.lock_file(key)):
             continue  # just being built or removed
         prefix = layout.prefix(key)
-        state = layout.state(key)
+        state = layout.whole(key)
         if state is None:
-            wrong = "has no interpreter, or was not finished"
-        elif patient.deep and not _starts(os.path.join(prefix, state.python)):
+            wrong = "was not finished, or was moved"
+        elif not state.image and stamp(os.path.join(prefix, state.python)) is None:
+            wrong = "has no interpreter any more"
+        elif patient.deep and not state.image and not _starts(os.path.join(prefix, state.python)):
             wrong = "has an interpreter that does not start"
         else:
             continue

@@ -14,6 +14,7 @@ from windlassd.store.base import BLOBS, RUN, SNAPSHOT, Conflict, Deletion, RunSt
 from windlassd.store.schema import (
     chunks,
     deletions,
+    environments,
     experiments,
     meta,
     models,
@@ -35,6 +36,10 @@ _PENDING = select(deletions.c.id).where(deletions.c.kind == bindparam("kind"), d
 _OF_RUN = (runs.c.seq, runs.c.id, runs.c.ended, runs.c.experiment_id, run_specs.c.spec)
 _SNAPSHOT_ID = re.compile('"snapshot_id":"([0-9a-f]{64})"')
 """In a spec's JSON, which SQL cannot take apart where it holds a NaN."""
+_HELD = re.compile('"(?:snapshot_id|context)":"([0-9a-f]{64})"')
+"""A run's source, and the files beside the Dockerfile of its environment."""
+_CONTEXT = re.compile('"location": ?"([0-9a-f]{64})"')
+"""The same files, in the definition of a registered environment."""
 
 
 def run_stubs(db: Connection, of: Iterable[str] | None = None, experiment: str | None = None) -> Sequence[RunStub]:
@@ -89,7 +94,7 @@ def delete_runs(db: Connection, run_ids: Iterable[str], now: float) -> Sequence[
         counted = update(experiments).where(experiments.c.id == row.experiment_id)
         db.execute(counted.values(deleted=experiments.c.deleted + 1))
         _note(db, RUN, row.id, now)
-    for snapshot_id in sorted({name for row in found for name in _SNAPSHOT_ID.findall(row.spec)}):
+    for snapshot_id in sorted({name for row in found for name in _HELD.findall(row.spec)}):
         _note(db, SNAPSHOT, snapshot_id, now)
     return tuple(row.id for row in found)
 
@@ -103,9 +108,10 @@ def model_is_gone(db: Connection, hashes: Sequence[str], snapshot_id: str | None
 
 
 def unused_snapshots(db: Connection, snapshot_ids: Set[str]) -> tuple[set[str], int]:
-    """Those that no run and no model has, and the newest run that was looked at."""
+    """Those that no run, model or registered environment has, and the newest run that was looked at."""
     newest = db.execute(select(func.max(runs.c.seq))).scalar() or 0
-    used = {name for text in db.execute(select(run_specs.c.spec)).scalars() for name in _SNAPSHOT_ID.findall(text)}
+    used = {name for text in db.execute(select(run_specs.c.spec)).scalars() for name in _HELD.findall(text)}
+    used |= {n for text in db.execute(select(environments.c.definition)).scalars() for n in _CONTEXT.findall(text)}
     used |= set(db.execute(select(models.c.snapshot_id).distinct()).scalars())
     return set(snapshot_ids) - used, newest
 
@@ -113,10 +119,9 @@ def unused_snapshots(db: Connection, snapshot_ids: Set[str]) -> tuple[set[str], 
 def drop_snapshot(db: Connection, snapshot_id: str, newest: int, now: float) -> bool:
     """Forget a snapshot that no run up to ``newest`` has, noting its contents; False when a later run has it."""
     later = select(run_specs.c.run_seq).where(run_specs.c.run_seq > newest, run_specs.c.spec.contains(snapshot_id))
-    if (
-        db.execute(later.limit(1)).first()
-        or db.execute(select(models.c.id).where(models.c.snapshot_id == snapshot_id).limit(1)).first()
-    ):
+    model = select(models.c.id).where(models.c.snapshot_id == snapshot_id)
+    registered = select(environments.c.id).where(environments.c.definition.contains(snapshot_id))
+    if any(db.execute(query.limit(1)).first() for query in (later, model, registered)):
         return False
     text = db.execute(select(snapshots.c.files).where(snapshots.c.id == snapshot_id)).scalar()
     if text is not None:

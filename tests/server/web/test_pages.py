@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from windlass.specs.container import ContainerOptions, ContainerSpec
 from windlass.specs.run import Reason
 from windlass.specs.status import RunStatus
 from windlassd.server.web import present
@@ -193,6 +194,27 @@ def test_experiments_models_and_queue_show_their_contexts(browser: Browser) -> N
         "1st in line on gpucluster, waits for 2 nodes, 1 free."
     ]
     assert "1st in line on gpucluster, waits for 2 nodes, 1 free." in page.text
+
+
+def test_a_run_in_a_container_shows_its_image_and_limits(site: Site, browser: Browser) -> None:
+    run = site.backend.get_run(site.run_id)
+    base = ContainerSpec("team/base:1", registry="localhost:5000")
+    asked = replace(run.spec.environment, container=base, channels=("my-channel",))
+    options = ContainerOptions(shm_bytes=4 << 30, memory_bytes=512 << 20, cpus=2.0, volumes=("/a:/b:ro",))
+    boxed = replace(run, id="boxed", spec=replace(run.spec, environment=asked, container=options),
+                    environment={**run.environment, "builder": "container", "image": "sha256:12ab"})  # fmt: skip
+    site.backend.add_run(boxed)
+    page, twin = both(browser, "/runs/boxed")
+    wanted = {
+        "Builder": "container", "Base image": "localhost:5000/team/base:1", "Image": "sha256:12ab",
+        "Channels": "my-channel", "Memory limit": "512 MiB", "Shared memory": "4 GiB", "Processor limit": "2 cores",
+        "Volumes": "/a:/b:ro",
+    }  # fmt: skip
+    assert wanted.items() <= dict(map(tuple, twin["environment"])).items()
+    assert all(value in page.text for value in wanted.values())
+    made = replace(boxed.spec.environment, container=ContainerSpec(dockerfile="FROM x"))
+    site.backend.add_run(replace(boxed, spec=replace(boxed.spec, environment=made)))
+    assert ["Base image", "made by a Dockerfile"] in both(browser, "/runs/boxed")[1]["environment"]
 
 
 def test_an_empty_workspace_says_how_to_begin(site: Site, browser: Browser) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from windlass.specs._codec import to_wire
 from windlass.specs.environment import EnvironmentSpec
+from windlassd.control.kinds import refuse_misfits
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.server.api._http import Json, body_of, file_response
 
@@ -16,6 +21,7 @@ def router(control: WorkspaceControl) -> APIRouter:
     routes = APIRouter(prefix="/v1")
     _models(routes, control)
     _built(routes, control)
+    _registries(routes, control)
     _environments(routes, control)
     _experiments(routes, control)
     return routes
@@ -61,21 +67,52 @@ def _models(routes: APIRouter, control: WorkspaceControl) -> None:
 def _built(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.get("/environments")
     def environments() -> Json:
-        return Json({"environments": [to_wire(e) for e in control.core.envs.list()]})
+        return Json(dict(control.environments.built()))
+
+    @routes.post("/environments/prune")
+    async def prune(request: Request) -> Json:
+        return Json(dict(await asyncio.to_thread(control.environments.prune, await body_of(request))))
+
+    @routes.get("/environments/{key}")
+    def environment(key: str) -> Json:
+        return Json(dict(control.environments.show(key)))
 
     @routes.delete("/environments/{key}")
     async def delete_environment(key: str) -> Json:
         await control.environments.remove(key)
         return Json({})
 
+    @routes.post("/environments/find")
+    async def find_environment(request: Request) -> Json:
+        spec = _spec(await body_of(request))
+        return Json({"ready": await control.environments.find(spec)})
+
     @routes.post("/environment-builds")
     async def build(request: Request) -> Json:
-        spec = EnvironmentSpec.from_wire((await body_of(request))["spec"])
-        return Json(dict(control.environments.build(spec)))
+        body = await body_of(request)
+        spec = _spec(body)
+        return Json(dict(control.environments.build(spec, refresh=bool(body.get("refresh")))))
 
     @routes.get("/environment-builds/{build_id}")
     async def watch(build_id: str, line: int = 0, wait_s: float = 0.0) -> Json:
         return Json(dict(await control.environments.watch(build_id, line, wait_s)))
+
+
+def _registries(routes: APIRouter, control: WorkspaceControl) -> None:
+    logins = control.registry_logins
+
+    @routes.get("/registry-logins")
+    def listing() -> Json:
+        return Json({"logins": list(logins.list())})
+
+    @routes.put("/registry-logins")
+    async def put(request: Request) -> Json:
+        return Json(dict(await asyncio.to_thread(logins.put, await body_of(request))))
+
+    @routes.delete("/registry-logins/{address:path}")
+    def delete(address: str) -> Json:
+        logins.delete(address)
+        return Json({})
 
 
 def _environments(routes: APIRouter, control: WorkspaceControl) -> None:
@@ -107,6 +144,11 @@ def _experiments(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.delete("/experiments/{name}")
     async def delete(name: str) -> Json:
         return Json(dict(await control.deletions.experiment(name)))
+
+
+def _spec(body: Mapping[str, Any]) -> EnvironmentSpec:
+    refuse_misfits(EnvironmentSpec, body["spec"], "spec")
+    return EnvironmentSpec.from_wire(body["spec"])
 
 
 def _pair(text: str) -> tuple[str, str | None]:

@@ -16,6 +16,7 @@ from windlass.specs.run import RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.control import submit
 from windlassd.control.filters import metric_filter
+from windlassd.control.kinds import refuse_misfits
 from windlassd.control.metrics import of_run
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.server.api._http import Json, body_of, event_stream, file_response, ready
@@ -39,6 +40,7 @@ def _lists(routes: APIRouter, control: WorkspaceControl) -> None:
     @routes.post("/runs")
     async def create(request: Request) -> Json:
         body = await body_of(request)
+        refuse_misfits(RunSpec, body["spec"], "spec")
         spec = RunSpec.from_wire(body["spec"])
         if body.get("dry_run"):
             return Json(submit.describe(await control.plan(spec)))

@@ -26,6 +26,7 @@ from windlassd.server.web.streams import Streams
 PAGE_SIZE = 50
 _QUEUE_LIMIT = 200
 _MOST_POINTS = 4000
+_SHORT_IMAGE = len("sha256:") + 12
 _MOST_FILES = 500
 _LOGS = ("azureml-logs/", "user_logs/")
 _ENDED_BADLY = (RunStatus.FAILED, RunStatus.NOT_RESPONDING)
@@ -316,6 +317,34 @@ def _environment(run: RunRecord) -> contexts.Pairs:
         ("Builder", str(chosen.get("builder") or "")),
         ("Ready", ready),
         ("Interpreter", asked.interpreter or ""),
+        ("Framework", " ".join(filter(None, (asked.framework, asked.framework_version)))),
+        ("Channels", ", ".join(asked.channels)),
+        *_container(run),
         ("Key", str(chosen.get("key") or "")),
+        ("Notes", " ".join(map(str, chosen.get("notes") or ()))),
     ]
     return tuple((name, value) for name, value in facts if value)
+
+
+def _container(run: RunRecord) -> contexts.Pairs:
+    """The image that was asked for, the one that was made of it, and how the job runs in it."""
+    asked, options = run.spec.environment.container, run.spec.container
+    if asked is None:
+        return ()
+    image = "/".join(filter(None, (asked.registry, asked.image))) if asked.image else "made by a Dockerfile"
+    limits = [
+        ("Memory limit", _binary(options.memory_bytes)),
+        ("Processor limit", f"{options.cpus:g} cores" if options.cpus else ""),
+        ("Shared memory", _binary(options.shm_bytes)),
+        ("GPUs", options.gpus or ""),
+        ("Volumes", ", ".join(options.volumes)),
+        ("Network", options.network or ""),
+    ]
+    return (("Base image", image), ("Image", str(run.environment.get("image") or "")[:_SHORT_IMAGE]), *limits)
+
+
+def _binary(count: int | None) -> str:
+    """A limit in the units that people set it in."""
+    if count is None:
+        return ""
+    return f"{count / 2**30:.4g} GiB" if count >= 2**30 else f"{count / 2**20:.4g} MiB"
