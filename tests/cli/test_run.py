@@ -9,6 +9,7 @@ import pytest
 
 from cli.conftest import Cli, History
 from windlass import Run
+from windlass.cli._run_page import _environment
 
 
 def test_ps_tells_status_reason_and_name_of_each_run(cli: Cli, history: History) -> None:
@@ -140,3 +141,14 @@ def test_offline_runs_are_listed_and_replayed(cli: Cli, project: Path) -> None:
     assert [run["id"] for run in cli("ps", "--json").json["runs"]] == [made], "children are not listed by themselves"
     assert f"{made}_0  Completed" in cli("run", "show", made).out
     assert re.search(rf"Parent +{made}\n", cli("run", "show", made + "_0").out)
+
+
+@pytest.mark.parametrize(("container", "says"), [
+    ({"image": "a/b:1", "registry": "host:5000"}, "in host:5000/a/b:1; python"),
+    ({"image": None, "registry": None, "dockerfile": "FROM x"}, "in an image made by a Dockerfile; python"),
+    (None, "python"),
+])  # fmt: skip
+def test_the_image_of_a_run_is_told(container: dict[str, str] | None, says: str) -> None:
+    asked = {"pip_packages": [], "conda_packages": [], "python_version": None, "user_managed": True,
+             "interpreter": "python", "container": container}  # fmt: skip
+    assert _environment({"spec": {"environment": asked}, "environment": {}}) == says

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 
 import pytest
+import rich.console
 
 from cli.conftest import COMMAND, History
 from windlass.cli import _show
@@ -48,6 +51,16 @@ def test_piped_rows_are_whole_and_aligned(capsys: pytest.CaptureFixture[str]) ->
 def test_pairs_leave_out_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     _show.pairs([("Name", "x"), ("Nothing", ""), ("Lines", "1\n 2")])
     assert capsys.readouterr().out == "Name   x\nLines  1\n        2\n"
+
+
+def test_on_a_terminal_that_is_too_narrow_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(_show, "_console", lambda stream: rich.console.Console(file=written, width=20))
+    row = ("f402a9a02515", "436.0 KB", "of a run")
+    _show.table([_show.Column("KEY"), _show.Column("SIZE", right=True), _show.Column("NOTE", wraps=True)], [row])
+    assert sorted("".join(written.getvalue().split())) == sorted("KEYSIZENOTE" + "".join(row).replace(" ", ""))
+    assert max(map(len, written.getvalue().splitlines())) <= 20
 
 
 @pytest.mark.parametrize("width", [80, 120])

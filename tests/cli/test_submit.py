@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import COMMAND, Cli
-from windlass.cli.submit import environment
+from windlass.cli.submit import _container_lines, environment
+from windlass.environment import environment_spec
 
 
 def test_a_script_is_run_and_its_output_is_the_result(cli: Cli, project: Path) -> None:
@@ -66,6 +67,29 @@ def test_a_dry_run_prints_the_plan_and_queues_nothing(cli: Cli, project: Path) -
     assert cli("ps", "--json").json["runs"] == []
 
 
+def test_the_options_make_the_environment(project: Path) -> None:
+    (project / "env.yml").write_text("channels:\n- one\ndependencies:\n- python=3.8\n- scipy\n- pip:\n  - six\n")
+    (project / "Dockerfile").write_text("FROM debian\n")
+    made = environment(["numpy"], ["scipy=1.9"], conda_file=str(project / "env.yml"), channels=["two"])
+    spec = environment_spec(made)
+    assert (spec.python_version, spec.conda_packages, spec.channels) == ("3.8", ("scipy=1.9",), ("one", "two"))
+    assert spec.pip_packages == ("six", "numpy") and spec.container is None
+    boxed = environment_spec(environment(image="a/b:1"))
+    assert boxed.container is not None and (boxed.container.image, boxed.user_managed) == ("a/b:1", True)
+    made = environment(["numpy"], dockerfile=str(project / "Dockerfile"))
+    boxed = environment_spec(made)
+    assert boxed.container is not None and (boxed.container.dockerfile, boxed.user_managed) == ("FROM debian\n", False)
+
+
+def test_a_dry_run_says_what_container_it_would_be() -> None:
+    asked = {"registry": "host:5000", "image": "a/b"}
+    spec = {"environment": {"container": asked}, "container": {"memory_bytes": 2 << 30}}
+    assert _container_lines(spec) == ["in a container of host:5000/a/b (memory 2.0 GB)"]
+    spec["environment"]["container"] = {"registry": None, "image": None}
+    assert _container_lines(spec) == ["in a container of the image that the Dockerfile makes (memory 2.0 GB)"]
+    assert _container_lines({"environment": {"container": None}}) == []
+
+
 @pytest.mark.parametrize("words, message", [
     (["trian.py"], "Did you mean 'train.py'"),
     (["../train.py"], "not inside source_directory"),
@@ -73,6 +97,13 @@ def test_a_dry_run_prints_the_plan_and_queues_nothing(cli: Cli, project: Path) -
     (["train.py", "--target", "gpu"], "'gpu'"),
     (["train.py", "--requirements", "nothing.txt"], "nothing.txt"),
     (["train.py", "--python", "three"], "three"),
+    (["train.py", "--image", "two words"], "'two words' is no name of an image"),
+    (["train.py", "--image", "a/b", "--dockerfile", "train.py"], "give one of them"),
+    (["train.py", "--dockerfile", "none"], "--dockerfile none is no file"),
+    (["train.py", "--memory", "2g"], "--memory holds in containers only; give --image"),
+    (["train.py", "--image", "a/b", "--shm-size", "big"], "--shm-size='big' is no size"),
+    (["train.py", "--conda-file", "none.yml"], "none.yml cannot be read"),
+    (["train.py", "--channel", "two words"], "neither a name such as"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_queued(
     cli: Cli, draft: Path, words: list[str], message: str

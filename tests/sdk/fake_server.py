@@ -43,6 +43,8 @@ class FakeServer:
         self.workspace = {"name": workspace_dir.name, "subscription_id": None, "resource_group": None,
                           "location": None, "created": 1.0}  # fmt: skip
         self.calls: list[tuple[str, str]] = []
+        self.logins: list[dict[str, str]] = []
+        self.ready: dict[str, Any] | None = None
         path = places.socket_path(str(workspace_dir))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._server = _Server(path, _handler(self))
@@ -238,6 +240,35 @@ def _delete_compute(fake: FakeServer, name: str, query: Any, body: bytes) -> Ans
     return 200, {}
 
 
+def _put_login(fake: FakeServer, query: Any, body: bytes) -> Answer:
+    fake.logins.append(json.loads(body))
+    return 200, {}
+
+
+def _build(fake: FakeServer, query: Any, body: bytes) -> Answer:
+    fake.requests.append(json.loads(body))
+    return 200, {"id": "b", "status": "Succeeded", "key": "k", "error": None, "lines": ["one", "two"], "next": 2}
+
+
+def _build_state(fake: FakeServer, build_id: str, query: Any, body: bytes) -> Answer:
+    return 200, {"id": build_id, "status": "Succeeded", "key": "k", "error": None, "lines": [], "next": 2}
+
+
+def _find_environment(fake: FakeServer, query: Any, body: bytes) -> Answer:
+    fake.requests.append(json.loads(body))
+    return 200, {"ready": fake.ready}
+
+
+def _register_environment(fake: FakeServer, name: str, query: Any, body: bytes) -> Answer:
+    record = {"name": name, "version": "1", **json.loads(body)}
+    fake.requests.append(record)
+    return 200, {**record, "version": "1"}
+
+
+def _registered(fake: FakeServer, query: Any, body: bytes) -> Answer:
+    return 200, {"environments": []}
+
+
 def _list_models(fake: FakeServer, query: dict[str, list[str]], body: bytes) -> Answer:
     fits = [m for m in fake.models if query.get("name", [m["name"]])[0] == m["name"]]
     for tag in query.get("tag", []):
@@ -293,6 +324,12 @@ _ROUTES: list[tuple[str, Callable[..., Answer]]] = [
     (r"GET /v1/runs/([^/]+)/files", _list_files),
     (r"GET /v1/runs/([^/]+)/files/(.+)", lambda f, run, path, query, body: (200, f.files[path])),
     (r"PUT /v1/runs/([^/]+)/files/(.+)", _put_file),
+    (r"PUT /v1/registry-logins", _put_login),
+    (r"POST /v1/environments/find", _find_environment),
+    (r"POST /v1/environment-builds", _build),
+    (r"GET /v1/environment-builds/([^/]+)", _build_state),
+    (r"GET /v1/registered-environments", _registered),
+    (r"POST /v1/registered-environments/([^/]+)", _register_environment),
     (r"GET /v1/models", _list_models),
     (r"POST /v1/models", _post_model),
     (r"GET /v1/models/([^/]+)/versions/([^/]+)", _get_model),

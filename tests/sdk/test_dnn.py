@@ -42,7 +42,7 @@ def test_ones_own_environment_gets_no_framework(source: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "value"),
     [
-        ("custom_docker_base_image", "custom_docker_image", "mcr.microsoft.com/azureml/base:1"),
+        ("custom_docker_base_image", "custom_docker_image", "microsoft/mmlspark:0.12"),
         ("conda_dependencies_file_path", "conda_dependencies_file", "{source}/env.yml"),
         ("pip_requirements_file_path", "pip_requirements_file", "{source}/r.txt"),
     ],
@@ -73,8 +73,15 @@ def test_files_and_lists_add_up(source: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [
-        ({"custom_docker_image": "me/mine:1"}, NotOffered, "custom_docker_image='me/mine:1'.*Containers come later"),
-        ({"image_registry_details": "registry"}, NotOffered, "image_registry_details"),
+        ({"custom_docker_image": "two words"}, UserErrorException, "custom_docker_image='two words' is no name"),
+        ({"custom_docker_image": "a/b", "use_docker": False}, TrainingException, "use_docker=False and custom_"),
+        ({"image_registry_details": "registry"}, TrainingException, "image_registry_details=.*needs custom"),
+        (
+            {"environment_definition": Environment("e"), "custom_docker_image": "a/b"},
+            TrainingException,
+            "custom_docker_image: set the image in environment_definition.docker",
+        ),
+        ({"shm_size": "2 pears"}, UserErrorException, "shm_size='2 pears' is no size"),
         ({"compute_target": "c", "vm_size": "STANDARD_NC6"}, TrainingException, "nodes of its own size"),
         ({"vm_priority": "lowpriority"}, TrainingException, "needs vm_size"),
         (

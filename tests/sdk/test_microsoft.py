@@ -39,6 +39,16 @@ def test_its_installation_elsewhere_on_the_path(name: str, tmp_path: Path) -> No
     assert done.stderr.count("pip uninstall azureml-core") == 1 and name in done.stderr
 
 
+def test_our_own_metadata_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "azureml_core-1.61.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "azureml_core-1.61.0.dist-info" / "INSTALLER").write_text("windlass\n")
+    assert not warn_of_microsoft()
+    (tmp_path / "azureml_core-1.61.0.dist-info" / "INSTALLER").write_text("pip\n")
+    with pytest.warns(UserWarning, match="pip uninstall azureml-core"):
+        assert warn_of_microsoft()
+
+
 @pytest.mark.parametrize("name", ["azureml_mlflow-1.61.0.dist-info", "azureml_core", "azureml_core-x.egg"])
 def test_other_folders_say_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name).mkdir()

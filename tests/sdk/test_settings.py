@@ -54,8 +54,21 @@ def test_a_bad_value_names_the_variable(monkeypatch: pytest.MonkeyPatch, value: 
     monkeypatch.setenv("WINDLASS_LOCAL_SLOTS", value)
     with pytest.raises(UserErrorException) as caught:
         settings.get("local_slots")
-    for word in ("local_slots", "environment variable WINDLASS_LOCAL_SLOTS", repr(value), "must be a number"):
+    for word in ("local_slots", "environment variable WINDLASS_LOCAL_SLOTS", repr(value), "must be a whole number"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [("WINDLASS_PYTHON_DOWNLOADS", "maybe", "'automatic' or 'never'"),
+     ("WINDLASS_ENVIRONMENT_BUILDS", "1e9", "a whole number")],
+)  # fmt: skip
+def test_a_bad_value_is_told_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserErrorException, match=f"environment variable {variable} is '{value}'; it must be {allowed}"):
+        settings.get(variable[len("WINDLASS_") :].lower())
 
 
 @pytest.mark.parametrize("value", [None, "many", [1], True])

@@ -81,7 +81,6 @@ _FILES = "Export the data to files and upload them to a datastore."
 _STEPS = "Submit the steps in turn from one script."
 _SERVE = "Download the model and load it: Model.download()."
 _SWEEP = "Submit one run for each set of parameters."
-_PACKAGES = "Environments are built without containers: name the packages in pip_packages or conda_packages."
 _PAGE = "Open run.get_portal_url(): it shows the metrics."
 _NEW_VERSION = "Register the data again: that makes a new version of the dataset."
 
@@ -155,9 +154,6 @@ REASONS = (
     Reason("*.AbstractComputeTarget", False, "Use ComputeTarget."),
     Reason("*.ComputeTargetAttachConfiguration", True, "Make a cluster with ComputeTarget.create()."),
     Reason("*.ComputeTargetUpdateConfiguration", False, "Use AmlCompute.update()."),
-    Reason("*.DockerBuildContext", True, _PACKAGES),
-    Reason("*.DockerImageDetails", True, _PACKAGES),
-    Reason("*.ImageBuildDetails", True, _PACKAGES),
     Reason("*.ApplicationEndpointConfiguration", False, "Start the application in the script."),
     *(
         Reason("azureml.core.runconfig.%s" % name, True, "Give data references and datasets among the arguments.")

@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from windlass._config_object import to_dictionary
-from windlass._environment_sections import NO_CONTAINERS
+from windlass._docker_arguments import Parsed, size_bytes
+from windlass._environment_sections import DEFAULT_SHM_SIZE
 from windlass._job import Job, argument_text, count, data_of, duration, folder_path, script_path
 from windlass._not_offered import not_offered
 from windlass._runconfig_parts import DataReferenceConfiguration
+from windlass._warn import warn
 from windlass.environment import environment_spec, variables
 from windlass.errors import UserErrorException
+from windlass.specs.container import ContainerSpec
 from windlass.specs.data import DataSpec
 
 if TYPE_CHECKING:
@@ -46,7 +49,12 @@ def job_of(
         NotOffered: something is set that Windlass does not do yet.
     """
     _refuse(config)
-    own = variables("environment.environment_variables", config.environment.environment_variables)
+    environment = environment_spec(config.environment)
+    docker = _container(config, environment.container)
+    own = dict(docker.variables)
+    if config.environment.python.conda_dependencies is not None:
+        own.update(config.environment.python.conda_dependencies._variables)
+    own.update(variables("environment.environment_variables", config.environment.environment_variables))
     own.update(variables("environment_variables", config.environment_variables))
     command, shell = _command(config.command)
     if command and config.script:
@@ -61,7 +69,7 @@ def job_of(
         command=command,
         shell=shell,
         target=config.target,
-        environment=environment_spec(config.environment),
+        environment=environment,
         environment_variables=own,
         node_count=count("node_count", config.node_count),
         process_count_per_node=_processes(config),
@@ -71,7 +79,9 @@ def job_of(
         data=tuple(_once(data)),
         vm_size=config.amlcompute.vm_size if config.target == MADE_CLUSTER else None,
         vm_priority=config.amlcompute.vm_priority if config.target == MADE_CLUSTER else None,
-        definition=_definition(config),
+        definition=_definition(config, environment.container),
+        container=docker.options,
+        logins=config.environment.docker._logins(),
     )
 
 
@@ -85,13 +95,34 @@ def _refuse(config: "RunConfiguration") -> None:
         if getattr(config, name):
             raise not_offered("run_config.%s=%r" % (name, getattr(config, name)), instead)
     config.history._check()
-    if config.docker.arguments:
-        raise not_offered("docker arguments %r" % (config.docker.arguments,), NO_CONTAINERS)
     if config.target == MADE_CLUSTER and not config.amlcompute.vm_size:
         raise UserErrorException(
             "The target 'amlcompute' needs run_config.amlcompute.vm_size, such as 'STANDARD_D2_V2'; or give the name "
             "of a cluster, or 'local'."
         )
+
+
+def _container(config: "RunConfiguration", container: "Optional[ContainerSpec]") -> Parsed:
+    """How the job's container is to run, from the environment's docker section and the run configuration's.
+
+    Raises:
+        UserErrorException: a value can be none, or two contradict each other.
+        NotOffered: an argument of docker that containers here do not take.
+    """
+    own, shared = config.docker, config.environment.docker
+    found = own._parsed("docker", shared._parsed("environment.docker"))
+    sizes = {"docker.arguments --shm-size": found.options.shm_bytes} if found.options.shm_bytes else {}
+    for name, size in (("docker.shm_size", own.shm_size), ("environment.docker.shm_size", shared.shm_size)):
+        if size not in (None, DEFAULT_SHM_SIZE):
+            sizes[name] = size_bytes(name, size)
+    if len(set(sizes.values())) > 1:
+        raise UserErrorException("%s differ; give one of them." % " and ".join(
+            "%s (%d bytes)" % entry for entry in sizes.items()))  # fmt: skip
+    if container is None and (own.arguments or shared.arguments):
+        warn("docker.arguments=%r hold in containers; this job runs without one." % (own.arguments or shared.arguments))
+    if container is not None:
+        own._check("docker")
+    return replace(found, options=replace(found.options, shm_bytes=next(iter(sizes.values()), None)))
 
 
 def _processes(config: "RunConfiguration") -> int:
@@ -162,7 +193,7 @@ def _once(data: "Tuple[DataSpec, ...]") -> "List[DataSpec]":
     return found
 
 
-def _definition(config: "RunConfiguration") -> "Dict[str, Any]":
+def _definition(config: "RunConfiguration", container: "Optional[ContainerSpec]") -> "Dict[str, Any]":
     docker: "Mapping[str, Any]" = to_dictionary(config.docker)
     return {
         "sourceDirectoryDataStore": config.source_directory_data_store,
@@ -170,6 +201,6 @@ def _definition(config: "RunConfiguration") -> "Dict[str, Any]":
         "tensorflow": to_dictionary(config.tensorflow),
         "mpi": to_dictionary(config.mpi),
         "pyTorch": dict(to_dictionary(config.pytorch)),
-        "docker": dict(docker),
+        "docker": dict(docker, useDocker=container is not None),
         "amlCompute": dict(to_dictionary(config.amlcompute), clusterMaxNodeCount=config.node_count),
     }

@@ -66,7 +66,7 @@ def fill(config: ConfigObject, data: Any, where: str) -> None:
         if isinstance(known, ConfigObject):
             fill(known, value, where)
         else:
-            setattr(config, name, value)
+            vars(config)[name] = value  # as it was saved: what an assignment does besides was done then
 
 
 def camel(name: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Iterable, Mapping, Optional
 
 from windlass import _data_details
-from windlass.specs.run import JOB, RunRecord
+from windlass.specs._codec import to_wire
+from windlass.specs.run import JOB, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 
 _SHORT = ("runId", "status", "target", "startTimeUtc", "endTimeUtc")
@@ -100,7 +102,7 @@ def _definition(record: RunRecord) -> Details:
         tensorflow={"workerCount": 1, "parameterServerCount": 1},
         mpi={"processCountPerNode": spec.process_count_per_node},
         pyTorch={"communicationBackend": None, "processCount": None},
-        docker={"useDocker": False},
+        docker={"useDocker": spec.environment.container is not None},
         environmentVariables=dict(spec.environment_variables),
         processCountPerNode=spec.process_count_per_node,
         sourceDirectory=spec.source_directory,
@@ -118,24 +120,48 @@ def _environment(record: RunRecord) -> Details:
         python={
             "interpreterPath": asked.interpreter,
             "userManagedDependencies": asked.user_managed,
-            "condaDependencies": conda_dictionary(asked.python_version, asked.conda_packages, asked.pip_packages),
+            "condaDependencies": conda_dictionary(
+                asked.python_version, asked.conda_packages, asked.pip_packages, asked.channels
+            ),
         },
         environmentVariables=dict(record.spec.environment_variables),
-        docker={},
+        docker=_docker(record.spec),
         resolved=dict(record.environment),
     )
 
 
+def _docker(spec: RunSpec) -> "Dict[str, Any]":
+    """The container that was asked for, in v1's shape; empty without one."""
+    container, options = spec.environment.container, spec.container
+    if container is None:
+        return {}
+    return {
+        "enabled": True,
+        "baseImage": container.image,
+        "baseDockerfile": container.dockerfile,
+        "buildContext": {"location": container.context} if container.context else None,
+        "baseImageRegistry": {"address": container.registry, "username": container.username},
+        "sharedVolumes": True,
+        "shmSize": options.shm_bytes,
+        "options": {name: value for name, value in to_wire(options).items() if value},
+    }
+
+
 def conda_dictionary(
-    python_version: "Optional[str]", conda_packages: "Iterable[str]", pip_packages: "Iterable[str]"
-) -> "Dict[str, Any]":
+    python_version: "Optional[str]", conda_packages: "Iterable[str]", pip_packages: "Iterable[str]",
+    channels: "Iterable[str]" = (), variables: "Optional[Mapping[str, str]]" = None,
+) -> "Dict[str, Any]":  # fmt: skip
     """Packages in the shape of a conda environment file."""
-    found: "list[Any]" = ["python=%s" % python_version] if python_version else ["python"]
-    found += list(conda_packages)
-    pip = list(pip_packages)
-    if pip:
-        found.append({"pip": pip})
-    return {"name": "project_environment", "dependencies": found}
+    conda, pip = list(conda_packages), list(pip_packages)
+    ranged = any(re.match(r"(\S+::)?python\s*[<>=!~]", package) for package in conda)
+    python = ["python=%s" % python_version] if python_version else [] if ranged else ["python"]
+    found: "Dict[str, Any]" = {"name": "project_environment"}
+    if list(channels):
+        found["channels"] = list(channels)
+    found["dependencies"] = [*python, *conda, *([{"pip": pip}] if pip else [])]
+    if variables:
+        found["variables"] = dict(variables)
+    return found
 
 
 def iso_time(seconds: "Optional[float]") -> "Optional[str]":

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, TextIO
 
+from windlass import _registry_logins
 from windlass._transport.client import quote
+from windlass._warn import warn
 from windlass.errors import UserErrorException
 
 if TYPE_CHECKING:
     from windlass.environment import Environment
     from windlass.workspace import Workspace
 
-_CURATED = "AzureML-"
 _WAIT_S = 20.0
 _RUNNING, _SUCCEEDED = "Running", "Succeeded"
-
-_CURATED_PACKAGES: "Tuple[Tuple[str, Tuple[str, ...]], ...]" = (
-    (r"AzureML-Minimal", ("azureml-defaults",)),
-    (r"AzureML-Tutorial", ("azureml-defaults", "numpy", "pandas", "scikit-learn", "matplotlib", "joblib")),
-    (r"AzureML-(?:sklearn|Scikit-[Ll]earn)-(\d+\.\d+).*", ("azureml-defaults", "scikit-learn==%s.*", "pandas")),
-    (r"AzureML-(?:pytorch|PyTorch)-(\d+\.\d+).*", ("azureml-defaults", "torch==%s.*", "torchvision")),
-    (r"AzureML-(?:tensorflow|TensorFlow)-(\d+\.\d+).*", ("azureml-defaults", "tensorflow==%s.*")),
-)
-"""v1's curated environments whose packages are plain: pattern of the name, packages with the name's version put in."""
 
 
 def register(environment: "Environment", workspace: "Workspace") -> "Environment":
@@ -37,6 +28,7 @@ def register(environment: "Environment", workspace: "Workspace") -> "Environment
     definition.pop("version", None)
     if not environment.name:
         raise UserErrorException("The environment has no name. Set env.name, or use Environment(name).")
+    _registry_logins.send(workspace._client, environment.docker._logins())
     known = _versions(workspace, environment.name)
     chosen = environment.version if environment.version is not None and environment.version not in known else None
     return _environment(workspace._client.post(
@@ -47,31 +39,45 @@ def register(environment: "Environment", workspace: "Workspace") -> "Environment
 def get(workspace: "Workspace", name: str, version: "Optional[str]", label: "Optional[str]") -> "Environment":
     """A registered environment: of that version, of that label, or the newest.
 
-    v1's curated names (``AzureML-…``) that were not registered give their packages, where those are plain.
+    v1's curated names (``AzureML-…``) that were not registered give the packages that ``_curated`` has for them.
 
     Raises:
         UserErrorException: there is none.
     """
+    from windlass import _curated
+
     if version is not None and label is not None:
         raise UserErrorException("Environment.get(version=%r, label=%r): give one of them." % (version, label))
     try:
         query = {"version": None if version is None else str(version), "label": label}
         return _environment(workspace._client.get(_address(name), **query))
     except UserErrorException:
-        if not str(name).startswith(_CURATED) or _versions(workspace, name):
+        if not _curated.is_curated(name) or _versions(workspace, name):
             raise
-    return _curated(name)
+    if version is not None:
+        warn("version=%r: there is one %s here, made from what its name says." % (version, name))
+    return _curated.environment(name)
 
 
 def newest(workspace: "Workspace") -> "Dict[str, Environment]":
-    """The newest version of each registered environment by name."""
+    """The newest version of each registered environment by name, and v1's curated ones that are not registered."""
+    from windlass import _curated
+
     answer = workspace._client.get("/v1/registered-environments")
-    return {data["name"]: _environment(data) for data in answer["environments"]}
+    found = {data["name"]: _environment(data) for data in answer["environments"]}
+    found.update((name, _curated.environment(name)) for name in _curated.NAMES if name not in found)
+    return found
 
 
 def label(workspace: "Workspace", name: str, version: str, labels: "Iterable[str]") -> None:
-    """Put labels on a version; they leave the one they stood on."""
-    wanted = [labels] if isinstance(labels, str) else [str(text) for text in labels]
+    """Put labels on a version; they leave the one they stood on.
+
+    Raises:
+        UserErrorException: ``labels`` are no texts, or there is no such version.
+    """
+    wanted = [labels] if isinstance(labels, str) else list(labels or ())
+    if not wanted or not all(isinstance(text, str) and text for text in wanted):
+        raise UserErrorException("labels=%r must be a list of texts such as ['prod']." % (labels,))
     address = "%s/versions/%s/labels" % (_address(name), quote(str(version)))
     workspace._client.put(address, {"labels": wanted})
 
@@ -82,20 +88,25 @@ class ImageBuildDetails:
     def __init__(self, environment_client: Any, location: str) -> None:
         self.environment_client = environment_client
         self._spec: "Mapping[str, Any]" = {}
+        self._refresh = False
         self._id = location
         self._lines: "List[str]" = []
         self._state: "Dict[str, Any]" = {"status": _RUNNING, "error": None}
         self.log_url: "Optional[str]" = None
 
     @classmethod
-    def _begin(cls, workspace: "Workspace", spec: "Mapping[str, Any]") -> "ImageBuildDetails":
+    def _begin(
+        cls, workspace: "Workspace", spec: "Mapping[str, Any]", refresh: bool = False
+    ) -> "ImageBuildDetails":  # fmt: skip
         build = cls(workspace._client, "")
-        build._spec = spec
+        build._spec, build._refresh = spec, refresh
         build._ask()
         return build
 
     def _ask(self) -> None:
-        answer = self.environment_client.post("/v1/environment-builds", {"spec": self._spec})
+        answer = self.environment_client.post(
+            "/v1/environment-builds", {"spec": self._spec, "refresh": self._refresh}
+        )  # fmt: skip
         self._id, self._lines = str(answer["id"]), []
         self._take(answer)
 
@@ -136,46 +147,96 @@ class ImageBuildDetails:
         Raises:
             UserErrorException: it cannot be built; the message names the package and holds the resolver's reason.
         """
+        self._wait(sys.stdout if show_output else None)
+        return self
+
+    def _wait(self, out: "Optional[TextIO]") -> "Dict[str, Any]":
+        """The last answer about the build, once it is ready; its log goes to ``out`` as it comes."""
         lines = list(self._lines)
         while True:
-            if show_output and lines:
-                sys.stdout.write("".join(line + "\n" for line in lines))
-                sys.stdout.flush()
+            if out is not None and lines:
+                out.write("".join(line + "\n" for line in lines))
+                out.flush()
             if self._state["status"] != _RUNNING:
                 break
             lines = self._look(_WAIT_S)
         if self._state["status"] != _SUCCEEDED:
             raise UserErrorException(str(self._state["error"]), error_code="environment_failed")
-        return self
+        return dict(self._state)
 
     def __repr__(self) -> str:
         return "ImageBuildDetails(id=%r, status=%r)" % (self._id, self._state["status"])
 
 
-def build(environment: "Environment", workspace: "Workspace") -> ImageBuildDetails:
-    """Build the environment now, so that its first run need not wait."""
+class DockerImageDetails(Dict[str, Any]):
+    """What is built for an environment; v1's ``azureml.core.environment.DockerImageDetails``.
+
+    Without a container there is no image, and ``image`` is None; ``environment_path`` and ``interpreter_path`` tell
+    where the packages lie.
+    """
+
+    @property
+    def image_exist(self) -> bool:
+        """True when it is built, so that a run need not wait."""
+        return bool(self["imageExist"])
+
+    @property
+    def image(self) -> "Optional[str]":
+        """Id of the image that is built; None without one."""
+        return self._text("image")
+
+    @property
+    def repository(self) -> "Optional[str]":
+        """The image that was asked for."""
+        return self._text("repository")
+
+    @property
+    def registry(self) -> "Dict[str, Optional[str]]":
+        """Address and user name of the registry that has the image that was asked for."""
+        return dict(self["registry"])
+
+    @property
+    def dockerfile(self) -> "Optional[str]":
+        """The Dockerfile that was asked for."""
+        return self._text("dockerfile")
+
+    @property
+    def environment_path(self) -> "Optional[str]":
+        """Folder of the environment."""
+        return self._text("environmentPath")
+
+    @property
+    def interpreter_path(self) -> "Optional[str]":
+        """Its interpreter; with an image the path inside of it."""
+        return self._text("interpreterPath")
+
+    def _text(self, key: str) -> "Optional[str]":
+        return None if self[key] is None else str(self[key])
+
+
+def image_details(environment: "Environment", workspace: "Workspace") -> DockerImageDetails:
+    """What is built for ``environment``; asking builds nothing."""
+    from windlass.environment import environment_spec
+    from windlass.specs._codec import to_wire
+    from windlass.specs.container import ContainerSpec
+
+    spec = environment_spec(environment)
+    ready = workspace._client.post("/v1/environments/find", {"spec": to_wire(spec)})["ready"]
+    found, asked = ready or {}, spec.container or ContainerSpec()
+    return DockerImageDetails(
+        imageExist=ready is not None, image=found.get("image"), repository=asked.image, dockerfile=asked.dockerfile,
+        registry={"address": asked.registry, "username": asked.username},
+        environmentPath=found.get("prefix"), interpreterPath=found.get("python"),
+    )  # fmt: skip
+
+
+def build(environment: "Environment", workspace: "Workspace", refresh: bool = False) -> ImageBuildDetails:
+    """Build the environment now, so that its first run need not wait; ``refresh`` looks its versions up anew."""
     from windlass.environment import environment_spec
     from windlass.specs._codec import to_wire
 
-    return ImageBuildDetails._begin(workspace, to_wire(environment_spec(environment)))
-
-
-def _curated(name: str) -> "Environment":
-    from windlass.conda_dependencies import CondaDependencies
-    from windlass.environment import Environment
-
-    for pattern, packages in _CURATED_PACKAGES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            made = Environment(name)
-            wanted = [text % match.groups() if "%s" in text else text for text in packages]
-            made.python.conda_dependencies = CondaDependencies.create(pip_packages=wanted)
-            return made
-    raise UserErrorException(
-        "%r is one of Azure's curated environments, which Windlass does not have. Name the packages it stood for: "
-        "env = Environment('my-env'); env.python.conda_dependencies = CondaDependencies.create(pip_packages=[...])."
-        % name
-    )
+    _registry_logins.send(workspace._client, environment.docker._logins())
+    return ImageBuildDetails._begin(workspace, to_wire(environment_spec(environment)), refresh)
 
 
 def _versions(workspace: "Workspace", name: str) -> "List[str]":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any, Dict, List, Optional
 
 from windlass._distribution import distribution
-from windlass._environment_sections import NO_CONTAINERS, is_azure_image
+from windlass._docker_arguments import size_bytes
+from windlass._environment_sections import ContainerRegistry, image_name, is_azure_image
 from windlass._job import argument_text, count
-from windlass._not_offered import not_offered
 from windlass._resume import resume_arguments
 from windlass._runconfig_parts import MpiConfiguration, TensorflowConfiguration
+from windlass._warn import warn
 from windlass.conda_dependencies import CondaDependencies, package_list
 from windlass.environment import Environment
 from windlass.errors import TrainingException, UserErrorException
@@ -34,10 +33,8 @@ def fill(config: RunConfiguration, given: "Dict[str, Any]", estimator_name: str)
 
     Raises:
         TrainingException: they do not fit together.
-        NotOffered: one of them asks for a container.
     """
     given = _without_old_names(given)
-    _refuse_containers(given, estimator_name)
     config.script = given.get("entry_script")
     config.framework = estimator_name if estimator_name != "Estimator" else "Python"
     config.max_run_duration_seconds = given.get("max_run_duration_seconds")
@@ -46,10 +43,7 @@ def fill(config: RunConfiguration, given: "Dict[str, Any]", estimator_name: str)
     config.environment = _environment(given)
     config.environment_variables = given.get("environment_variables") or {}
     config.docker.use_docker = bool(given.get("use_docker", True))
-    if given.get("shm_size") is not None:
-        config.docker.shm_size = given["shm_size"]
-        _warn("shm_size=%r holds in containers; this job runs without one and shares the machine's memory."
-              % (given["shm_size"],), UserWarning)  # fmt: skip
+    _set_shared_memory(config, given.get("shm_size"))
     store = given.get("source_directory_data_store")
     if store is not None:
         config.source_directory_data_store = store if isinstance(store, str) else getattr(store, "name", str(store))
@@ -87,20 +81,21 @@ def _without_old_names(given: "Dict[str, Any]") -> "Dict[str, Any]":
             continue
         if values.get(new) is not None:
             raise TrainingException("Give %s or its old name %s, not both." % (new, old))
-        _warn("%s is deprecated; use %s." % (old, new))
+        warn("%s is deprecated; use %s." % (old, new), DeprecationWarning)
         values[new] = value
     for old, new in _DEPRECATED.items():
         if values.get(old) not in (None, 1):
-            _warn("%s is deprecated; use %s." % (old, new))
+            warn("%s is deprecated; use %s." % (old, new), DeprecationWarning)
     return values
 
 
-def _refuse_containers(given: "Dict[str, Any]", estimator_name: str) -> None:
-    image, registry = given.get("custom_docker_image"), given.get("image_registry_details")
-    if image is not None and not is_azure_image(image):
-        raise not_offered("%s(custom_docker_image=%r)" % (estimator_name, image), NO_CONTAINERS)
-    if registry is not None and getattr(registry, "address", registry):
-        raise not_offered("%s(image_registry_details=%r)" % (estimator_name, registry), NO_CONTAINERS)
+def _set_shared_memory(config: RunConfiguration, size: "Optional[str]") -> None:
+    if size is None:
+        return
+    size_bytes("shm_size", size)
+    config.docker.shm_size = size
+    if config.environment.docker._spec("environment_definition.docker") is None:
+        warn("shm_size=%r holds in containers; this job runs without one and shares the machine's memory." % (size,))
 
 
 def _set_target(config: RunConfiguration, given: "Dict[str, Any]") -> None:
@@ -150,13 +145,36 @@ def _environment(given: "Dict[str, Any]") -> Any:
     if not isinstance(definition, Environment):
         raise UserErrorException("environment_definition=%r is no Environment." % (definition,))
     names = ("conda_packages", "pip_packages", "conda_dependencies_file", "pip_requirements_file", "user_managed")
-    also = [name for name in names if given.get(name)]
-    if also:
-        raise TrainingException(
-            "environment_definition together with %s: add the packages to "
-            "environment_definition.python.conda_dependencies." % ", ".join(also)
-        )
+    for place, also in (
+        ("add the packages to environment_definition.python.conda_dependencies", names),
+        ("set the image in environment_definition.docker", ("custom_docker_image", "image_registry_details")),
+    ):
+        more = [name for name in also if given.get(name)]
+        if more:
+            raise TrainingException("environment_definition together with %s: %s." % (", ".join(more), place))
     return definition
+
+
+def _set_image(made: Environment, given: "Dict[str, Any]") -> None:
+    """The container that the constructor asks for.
+
+    Raises:
+        TrainingException: ``use_docker=False`` contradicts it.
+        UserErrorException: the image or the registry can be none.
+    """
+    image, registry = given.get("custom_docker_image"), given.get("image_registry_details")
+    if image is not None:
+        made.docker.base_image = image_name("custom_docker_image", image)
+    if registry is not None:
+        if not isinstance(registry, ContainerRegistry):
+            raise UserErrorException("image_registry_details=%r is no ContainerRegistry." % (registry,))
+        if registry._host("image_registry_details") is not None and (image is None or is_azure_image(image)):
+            raise TrainingException("image_registry_details=%r needs custom_docker_image." % (registry,))
+        made.docker.base_image_registry = registry
+    if given.get("use_docker", True):
+        made.docker.enabled = True
+    elif image is not None and not is_azure_image(image):
+        raise TrainingException("use_docker=False and custom_docker_image=%r contradict each other." % (image,))
 
 
 def _made_environment(given: "Dict[str, Any]") -> Environment:
@@ -164,7 +182,7 @@ def _made_environment(given: "Dict[str, Any]") -> Environment:
     from windlass.environment import EnvironmentDefinition
 
     made = EnvironmentDefinition()
-    made.docker.enabled = bool(given.get("use_docker", True))
+    _set_image(made, given)
     made.python.user_managed_dependencies = bool(given.get("user_managed"))
     file, requirements = given.get("conda_dependencies_file"), given.get("pip_requirements_file")
     packages = CondaDependencies(file) if file is not None else CondaDependencies()
@@ -175,11 +193,3 @@ def _made_environment(given: "Dict[str, Any]") -> Environment:
     )
     made.python.conda_dependencies = packages
     return made
-
-
-def _warn(message: str, kind: "type[Warning]" = DeprecationWarning) -> None:
-    """Warn at the user's line, which is the first that does not lie in this package."""
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("windlass."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, kind, stacklevel=level)

@@ -1,13 +1,16 @@
-"""Which files of a source folder are left out of its snapshot: ``.amlignore``, else ``.gitignore``, and always some."""
+"""Which files of a source folder are left out of its snapshot: ``.amlignore``, else ``.gitignore``, and always some.
+
+The folder of a Dockerfile has a ``.dockerignore`` instead, with rules of its own.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from fnmatch import fnmatchcase
-from typing import List, NamedTuple, Optional, Pattern, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Pattern, Sequence
 
-AMLIGNORE, GITIGNORE = ".amlignore", ".gitignore"
+AMLIGNORE, GITIGNORE, DOCKERIGNORE = ".amlignore", ".gitignore", ".dockerignore"
 _VERSION_CONTROL = {".git", ".hg", ".svn"}
 _CACHES = {
     "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox", ".nox", ".eggs",
@@ -74,6 +77,42 @@ def ignored_by(rules: "Sequence[Rule]", path: str, is_folder: bool) -> "Optional
         if path.startswith(rule.base) and rule.pattern.match(path[len(rule.base) :]):
             return None if rule.negated else rule
     return None
+
+
+def docker_rules(root: str, dockerfile: str) -> "Optional[List[Rule]]":
+    """The rules of ``<dockerfile>.dockerignore``, else of ``.dockerignore`` in ``root``; None when there is neither.
+
+    Args:
+        root: The folder that the Dockerfile is built in.
+        dockerfile: Its path in it.
+    """
+    for name in (dockerfile + DOCKERIGNORE, DOCKERIGNORE):
+        path = os.path.join(root, name)
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as f:
+                return [rule for line in f.read().splitlines() for rule in _docker_rule(line, name)]
+    return None
+
+
+def left_out_of_context(rules: "Sequence[Rule]", path: str) -> "Optional[Rule]":
+    """The rule that keeps ``path`` out of a Dockerfile's folder, or None: the last that names it or a folder above."""
+    parts = path.split("/")
+    above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+    for rule in reversed(rules):
+        if any(rule.pattern.match(place) for place in above):
+            return None if rule.negated else rule
+    return None
+
+
+def _docker_rule(line: str, source: str) -> "Iterator[Rule]":
+    """Such a line counts from the folder's top, whatever stands before and after it."""
+    text = line.strip()
+    if not text or text.startswith("#"):
+        return
+    body = text[1:].strip() if text.startswith("!") else text
+    body = os.path.normpath(body).lstrip("/")
+    if body not in ("", "."):
+        yield Rule("", line, re.compile(_translate(body) + r"\Z", re.DOTALL), text.startswith("!"), False, source)
 
 
 def _parse(line: str, base: str, source: str) -> "Optional[Rule]":

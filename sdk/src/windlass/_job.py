@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from windlass._not_offered import not_offered
+from windlass._registry_logins import RegistryLogin
 from windlass.errors import UserErrorException
+from windlass.specs.container import ContainerOptions
 from windlass.specs.data import DataSpec
 from windlass.specs.environment import EnvironmentSpec
 
@@ -38,6 +40,9 @@ class Job:
     vm_priority: Optional[str] = None
     definition: Dict[str, Any] = field(default_factory=dict)
     """More for ``runDefinition``: shown, never read."""
+    container: ContainerOptions = field(default_factory=ContainerOptions)
+    logins: Tuple[RegistryLogin, ...] = ()
+    """What the server has to know to pull the image."""
 
 
 def folder_path(source_directory: Any) -> str:

@@ -50,5 +50,15 @@ def _dist_infos() -> "Iterator[str]":
         except OSError:
             continue  # a zip file, or a folder that is not there
         for name in names:
-            if name.startswith(_DIST_INFO[0]) and name.endswith(_DIST_INFO[1]):
-                yield os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if name.startswith(_DIST_INFO[0]) and name.endswith(_DIST_INFO[1]) and not _is_ours(path):
+                yield path
+
+
+def _is_ours(dist_info: str) -> bool:
+    """True for the metadata that a job gets from us, so that packages that ask for azureml-core find it."""
+    try:
+        with open(os.path.join(dist_info, "INSTALLER"), encoding="ascii", errors="replace") as f:
+            return f.read().strip() == "windlass"
+    except OSError:
+        return False

@@ -102,21 +102,11 @@ class RunSnapshots:
         Raises:
             UserErrorException: it is no submitted script's.
         """
-        from windlass.conda_dependencies import CondaDependencies
-        from windlass.environment import Environment
+        from windlass.environment import environment_of
 
         record = self._record()
         if record.spec.kind != "job":
             raise UserErrorException("The run %s has its client's own environment; no job asked for one." % self._id)
-        asked = record.spec.environment
-        found = Environment(asked.name or "Environment")
+        found = environment_of(record.spec.environment)
         found.environment_variables = dict(record.spec.environment_variables)
-        if asked.user_managed:
-            found.python.user_managed_dependencies = True
-            found.python.interpreter_path = asked.interpreter or "python"
-            return found
-        found.python.conda_dependencies = CondaDependencies.create(
-            pip_packages=list(asked.pip_packages), conda_packages=list(asked.conda_packages),
-            python_version=asked.python_version,
-        )  # fmt: skip
         return found

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any, List, Optional
 
 from windlass._config_object import ConfigObject
+from windlass._docker_arguments import TAKEN, Parsed, UnknownOption, parse
 from windlass._environment_sections import DEFAULT_SHM_SIZE
 from windlass._not_offered import AbsentProperty, not_offered
+from windlass.errors import UserErrorException
 
 
 class DockerConfiguration(ConfigObject):
-    """Whether a job runs in a container. No image is set here, so ``use_docker=True`` asks for nothing by itself.
+    """How a job's container runs. The image is the environment's, so ``use_docker=True`` asks for nothing by itself.
 
     Args:
-        use_docker: v1's switch; environments are built without Docker.
-        shared_volumes: Holds in containers only.
-        arguments: More arguments for ``docker run``; any is refused, as there is no container.
-        shm_size: Holds in containers only.
+        use_docker: v1's switch. Set to False on a configuration it contradicts an environment with an image.
+        shared_volumes: Only True: a job's folder is mounted into its container.
+        arguments: Arguments of ``docker run``: limits, volumes, variables, the network.
+        shm_size: Size of ``/dev/shm``, such as ``4g``. Holds in containers only.
     """
+
+    _off = False
 
     def __init__(
         self, use_docker: bool = False, shared_volumes: bool = True,
@@ -26,9 +30,31 @@ class DockerConfiguration(ConfigObject):
     ) -> None:  # fmt: skip
         self.use_docker = use_docker
         self.shared_volumes = shared_volumes
-        self.arguments = list(arguments or [])
+        self.arguments: Any = arguments if isinstance(arguments, str) else list(arguments or [])
         self.shm_size = shm_size
         self._close()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._closed and name == "use_docker":
+            self._off = not value
+        super().__setattr__(name, value)
+
+    def _parsed(self, where: str, before: Parsed) -> Parsed:
+        """What its arguments ask for, over those of the environment; raises NotOffered for one that is not taken."""
+        try:
+            return parse("%s.arguments" % where, self.arguments, before)
+        except UnknownOption as problem:
+            raise not_offered("%s.arguments: docker's option %s" % (where, problem), TAKEN) from None
+
+    def _check(self, where: str) -> None:
+        """Raise for what contradicts a container."""
+        if self._off:
+            raise UserErrorException(
+                "%s.use_docker=False contradicts the environment, which has an image of its own (environment.docker)."
+                % where
+            )
+        if not self.shared_volumes:
+            raise not_offered("%s.shared_volumes=False" % where, "A job's folder is mounted; leave it at True.")
 
 
 class MpiConfiguration(ConfigObject):
@@ -123,7 +149,6 @@ class DataReferenceConfiguration(ConfigObject):
     def _spec(self, name: str) -> Any:
         """What it asks for, under its name in the run configuration."""
         from windlass.data_reference import reference_data, store_path
-        from windlass.errors import UserErrorException
 
         if not self.data_store_name:
             raise UserErrorException("The data reference %r names no datastore: set data_store_name." % name)

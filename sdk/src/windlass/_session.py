@@ -49,6 +49,7 @@ def owner() -> "Dict[str, Any]":
             about["started"] = f.read().rpartition(b")")[2].decode().split()[19]
         with open("/proc/sys/kernel/random/boot_id") as boot:
             about["boot"] = boot.read().strip()
+        about["pid_namespace"] = os.readlink("/proc/self/ns/pid")  # in a container the id is another outside
     except OSError:  # no such files on this system; then only the line tells
         pass
     return about

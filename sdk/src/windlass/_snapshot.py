@@ -12,7 +12,16 @@ import warnings
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from windlass import settings
-from windlass._ignore import Rule, always_left_out, ignore_file_name, ignored_by, is_environment, read_rules
+from windlass._ignore import (
+    Rule,
+    always_left_out,
+    docker_rules,
+    ignore_file_name,
+    ignored_by,
+    is_environment,
+    left_out_of_context,
+    read_rules,
+)
 from windlass._transport.client import Client
 from windlass.errors import SnapshotException, SnapshotTooLarge
 
@@ -39,14 +48,18 @@ class Listing(NamedTuple):
     left_out: "Dict[str, str]"
 
 
-def list_files(root: str) -> Listing:
+def list_files(root: str, dockerfile: "Optional[str]" = None) -> Listing:
     """The files of ``root`` that a snapshot takes, by path. Links that lead outside are left out with a warning.
+
+    Args:
+        root: The source folder.
+        dockerfile: Path in it of the Dockerfile that is built there, so that a ``.dockerignore`` counts, if it has one.
 
     Raises:
         SnapshotException: a file cannot be read or its name is not UTF-8.
         SnapshotTooLarge: they are more than the setting ``snapshot_max_mb`` allows.
     """
-    walk = _Walk(root)
+    walk = _Walk(root, docker_rules(root, dockerfile) if dockerfile else None)
     walk.folder("", (), frozenset([os.path.realpath(root)]))
     files = sorted(walk.files)
     total, limit = sum(f.size for f in files), settings.get("snapshot_max_mb")
@@ -55,8 +68,11 @@ def list_files(root: str) -> Listing:
     return Listing(files, walk.left_out)
 
 
-def take(client: Client, files: "Sequence[SourceFile]") -> str:
-    """The id of a snapshot of ``files``; contents the server lacks are sent."""
+def take(client: Client, files: "Sequence[SourceFile]", *, keep: bool = False) -> str:
+    """The id of a snapshot of ``files``; contents the server lacks are sent.
+
+    A run that names it makes the server write it down. With ``keep`` it does that now, for what names it later.
+    """
     by_hash: "Dict[str, SourceFile]" = {}
     entries: "List[Dict[str, Any]]" = []
     for file in files:
@@ -67,12 +83,16 @@ def take(client: Client, files: "Sequence[SourceFile]") -> str:
     missing = [(digest, by_hash[digest]) for digest in dict.fromkeys(answer["missing"])]
     for batch in _batches(missing):
         _send(client, batch)
+    if keep and missing:
+        client.post("/v1/snapshots", {"files": entries})  # now that nothing is missing
     return str(answer["id"])
 
 
 class _Walk:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, docker: "Optional[Sequence[Rule]]" = None) -> None:
         self._root = root
+        self._docker = docker
+        self._brings_back = any(rule.negated for rule in docker or ())
         self._real_root = os.path.realpath(root)
         self._ignore_name = ignore_file_name(root)
         self.files: "List[SourceFile]" = []
@@ -90,15 +110,18 @@ class _Walk:
         if base and is_environment(names):
             self.left_out[base] = "a virtual environment"
             return
-        if self._ignore_name in names and os.path.isfile(os.path.join(place, self._ignore_name)):
-            rules = rules + tuple(read_rules(os.path.join(place, self._ignore_name), base))
+        ignore = os.path.join(place, self._ignore_name)
+        if self._docker is None and self._ignore_name in names and os.path.isfile(ignore):
+            rules = rules + tuple(read_rules(ignore, base))
         for entry in found:
             self._entry(entry, base + entry.name, rules, above)
 
     def _entry(self, entry: "os.DirEntry[str]", path: str, rules: "Tuple[Rule, ...]", above: "frozenset[str]") -> None:
         is_folder = entry.is_dir()
         reason = always_left_out(entry.name, is_folder)
-        rule = None if reason else ignored_by(rules, path, is_folder)
+        rule = None if reason else self._ignored(rules, path, is_folder)
+        if rule and self._docker is not None and is_folder and self._brings_back:
+            rule = None  # something in it may be wanted all the same; what is not is left out there
         if reason or rule:
             self.left_out[path + "/" * is_folder] = reason or "the line %r of %s" % (rule.line, rule.source)  # type: ignore[union-attr]
             return
@@ -108,6 +131,9 @@ class _Walk:
             self.folder(path + "/", rules, above | {os.path.realpath(entry.path)})
         else:
             self._file(entry, path)
+
+    def _ignored(self, rules: "Sequence[Rule]", path: str, is_folder: bool) -> "Optional[Rule]":
+        return ignored_by(rules, path, is_folder) if self._docker is None else left_out_of_context(self._docker, path)
 
     def _link_may_stay(self, entry: "os.DirEntry[str]", path: str, is_folder: bool, above: "frozenset[str]") -> bool:
         target = os.path.realpath(entry.path)

@@ -9,10 +9,11 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
-from windlass import _snapshot
+from windlass import _registry_logins, _snapshot
 from windlass._git import GitState
 from windlass._job import Job
 from windlass._not_offered import ONE_ONLY, not_offered
+from windlass._registry_logins import RegistryLogin
 from windlass.conda_dependencies import package_name
 from windlass.errors import (
     AzureMLException,
@@ -38,6 +39,7 @@ class Prepared(NamedTuple):
 
     spec: RunSpec
     listing: _snapshot.Listing
+    logins: "Sequence[RegistryLogin]" = ()
 
 
 def submit(
@@ -86,13 +88,14 @@ def prepare(
         process_count_per_node=job.process_count_per_node, max_run_duration_s=job.max_run_duration_s,
         framework=job.framework, communicator=job.communicator, display_name=display_name, tags=tags,
         source_directory=root, git=git_facts, submitted_by=_user(), data=job.data,
-        command=job.command, shell=job.shell, definition=job.definition,
+        command=job.command, shell=job.shell, definition=job.definition, container=job.container,
     )  # fmt: skip
-    return Prepared(spec, listing)
+    return Prepared(spec, listing, job.logins)
 
 
 def send(client: Client, prepared: Prepared, request_id: "Optional[str]" = None) -> RunRecord:
     """Queue a prepared job; the record of its run, the same one for the same ``request_id``."""
+    _registry_logins.send(client, prepared.logins)
     body = {"request_id": request_id or str(uuid.uuid4()), "spec": to_wire(prepared.spec)}
     return RunRecord.from_wire(client.post("/v1/runs", body))
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Pattern
 
 from windlass._details import conda_dictionary
 from windlass._not_offered import AbsentMethod, not_offered
-from windlass.errors import UserErrorException, did_you_mean
+from windlass.errors import UserErrorException
 
 PYTHON_DEFAULT_VERSION: "Optional[str]" = None
 """None: the newest Python in which all packages can be had."""
 CPU = "cpu"
 GPU = "gpu"
 DEFAULT_FILE = "conda_dependencies.yml"
-_PUBLIC_CHANNELS = ("conda-forge", "anaconda", "defaults", "main", "pytorch", "nvidia")
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)*\Z|[a-z][a-z0-9+]*://\S+\Z|/\S+\Z")
+_LOGIN = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)|(?<=http://)[^/\s@]+(?=@)|(?<=https://)[^/\s@]+(?=@)")
+_CHANNEL_LOGIN = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=/t/)[^/\s]+")
 _VERSION = re.compile(r"\d+(\.\d+){0,2}\Z")
+_PYTHON = re.compile(r"(?:\S+::)?python\s*={0,2}\s*(\d+(?:\.\d+){0,2})(?:\.\*)?(?:=\S*)?\Z")
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+_PATH = re.compile(r"\.{0,2}/\S*\Z|\.{1,2}\Z|[^\s@:;]+/\Z|[^\s@:;]*\.(?:whl|zip|tar\.gz)\Z")
 _OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--no-index")
 
 
@@ -40,6 +45,7 @@ class CondaDependencies:
         self._pip: "List[str]" = []
         self._options: "List[str]" = []
         self._channels: "List[str]" = []
+        self._variables: "Dict[str, str]" = {}
         if conda_dependencies_file_path is not None:
             from windlass._conda_file import read_conda_file
 
@@ -64,10 +70,14 @@ class CondaDependencies:
             made.set_python_version(python_version)
         return made
 
-    def _fill(self, channels: "List[str]", conda: "List[str]", pip: "List[str]") -> None:
+    def _fill(
+        self, channels: "List[str]", conda: "List[str]", pip: "List[str]",
+        variables: "Optional[Dict[str, str]]" = None,
+    ) -> None:  # fmt: skip
         for channel in channels:
             self.add_channel(channel)
         self._add(conda, pip)
+        self._variables.update(variables or {})
 
     def _add(self, conda: "List[str]", pip: "List[str]") -> None:
         """Add lists as they are: a project named twice in one list is the resolver's to judge, not ours to mend."""
@@ -79,8 +89,8 @@ class CondaDependencies:
                 self.set_pip_option(package)
             else:
                 self.add_pip_package(package)
-        conda_new = [p for p in dict.fromkeys(conda) if package_name(p) != "python"]
-        pip_new = [p for p in dict.fromkeys(pip) if not p.lstrip().startswith("-")]
+        conda_new = [p for p in dict.fromkeys(conda) if not _names_python(p)]
+        pip_new = [_located(p) for p in dict.fromkeys(pip) if not p.lstrip().startswith("-")]
         self._conda = _replaced(conda_before, conda_new)
         self._pip = _replaced(pip_before, pip_new)
 
@@ -102,16 +112,19 @@ class CondaDependencies:
         _checked("pip_package", pip_package)
         if pip_package.lstrip().startswith("-"):
             raise UserErrorException("%r is an option of pip, no package; use set_pip_option()." % pip_package)
-        self._pip = [known for known in self._pip if package_name(known) != package_name(pip_package)] + [pip_package]
+        self._pip = [known for known in self._pip if package_name(known) != package_name(pip_package)]
+        self._pip.append(_located(pip_package))
 
     def add_conda_package(self, conda_package: str) -> None:
         """Add a conda match specification; one of the same package is replaced. ``python=3.9`` sets the version."""
         _checked("conda_package", conda_package)
-        if package_name(conda_package) == "python":
-            version = conda_package.split("python", 1)[1].lstrip("= ").rstrip(".*")
-            if version:
-                self.set_python_version(version)
+        if _names_python(conda_package):
+            match = _PYTHON.match(conda_package.strip())
+            if match:
+                self.set_python_version(match.group(1))
             return
+        if package_name(conda_package) == "python":
+            self._python_version = None
         others = [known for known in self._conda if package_name(known) != package_name(conda_package)]
         self._conda = others + [conda_package]
 
@@ -132,23 +145,27 @@ class CondaDependencies:
         if not isinstance(version, str) or not _VERSION.match(version):
             raise UserErrorException("python_version=%r is not a version such as '3.9' or '3.9.18'." % (version,))
         self._python_version = version
+        self.remove_conda_package("python")  # a range that was asked for before
 
     def get_python_version(self) -> "Optional[str]":
         """The Python version asked for; None when any will do."""
         return self._python_version
 
     def add_channel(self, channel: str) -> None:
-        """Accept a public channel: conda packages resolve where the server's builder looks for them.
+        """Take conda packages from this channel, too: a name such as ``conda-forge``, an address or a folder.
 
         Raises:
-            NotOffered: the channel is another one.
+            UserErrorException: it is none, or holds credentials.
         """
-        if channel not in _PUBLIC_CHANNELS:
-            near = did_you_mean(str(channel), _PUBLIC_CHANNELS).strip()
-            offered = "%s Offered are: %s." % (near, ", ".join(_PUBLIC_CHANNELS))
-            raise not_offered("The conda channel %r" % (channel,), offered.strip())
-        if channel not in self._channels:
-            self._channels.append(channel)
+        if isinstance(channel, str) and "://" in channel:
+            _refuse_login("channel", channel, _CHANNEL_LOGIN)
+        if not isinstance(channel, str) or not _CHANNEL.match(channel.strip()):
+            raise UserErrorException(
+                "channel=%r is neither a name such as 'conda-forge' nor an address such as 'file:///my/channel'."
+                % (channel,)
+            )
+        if channel.strip() not in self._channels:
+            self._channels.append(channel.strip())
 
     def remove_channel(self, channel: str) -> None:
         """Take out the channel, if it is there."""
@@ -167,10 +184,13 @@ class CondaDependencies:
         _checked("pip_option", pip_option)
         name = _option_name(pip_option)
         if name not in _OPTIONS:
-            raise not_offered("The pip option %r" % pip_option, "Offered are: %s." % ", ".join(_OPTIONS))
+            offered = "Offered are: %s." % ", ".join(_OPTIONS)
+            if name in ("-r", "--requirement"):
+                offered = "Use Environment.from_pip_requirements(), or pip_requirements_file of an estimator."
+            raise not_offered("The pip option %r" % pip_option, offered)
         if name != "--extra-index-url":
             self.remove_pip_option(pip_option)
-        self._options.append(pip_option.strip())
+        self._options.append(_located_option(pip_option.strip()))
 
     def remove_pip_option(self, pip_option: str) -> None:
         """Take out the option of that name, if it is there."""
@@ -227,10 +247,7 @@ class CondaDependencies:
 
     def as_dict(self) -> "Dict[str, Any]":
         """The packages in the shape of a conda environment file."""
-        found = conda_dictionary(self._python_version, self._conda, self._pip_lines())
-        if self._channels:
-            found = {"name": found["name"], "channels": list(self._channels), "dependencies": found["dependencies"]}
-        return found
+        return conda_dictionary(self._python_version, self._conda, self._pip_lines(), self._channels, self._variables)
 
     def serialize_to_string(self) -> str:
         """The packages as the text of a conda environment file (YAML)."""
@@ -277,8 +294,12 @@ def package_list(argument: str, packages: Any) -> "List[str]":
 
 
 def package_name(requirement: str) -> str:
-    """The project a requirement or match specification names, normalised."""
+    """The project a requirement or match specification names, normalised; for a bare wheel that of its file's name."""
     bare = requirement.split("::")[-1]
+    if bare.endswith(".whl") and " @ " not in bare:
+        bare = bare.rpartition("/")[2].split("-")[0]
+    elif "://" in bare.split("@")[0]:
+        return bare.strip()
     match = _NAME.match(bare)
     return re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else bare.strip()
 
@@ -293,6 +314,54 @@ def _checked(argument: str, package: Any) -> None:
     if not isinstance(package, str) or not package.strip() or "\n" in package:
         raise UserErrorException("%s has %r; each must be one package as text, such as 'numpy==1.26'." % (
             argument, package))  # fmt: skip
+    _refuse_login(argument, package)
+
+
+def _refuse_login(argument: str, text: str, login: "Pattern[str]" = _LOGIN) -> None:
+    """Raise UserErrorException for an address with credentials, which it does not repeat."""
+    if login.search(text):
+        raise UserErrorException(
+            "%s %r holds credentials, which would be written down with the environment and its runs. Leave them out "
+            "here and put them into ~/.netrc of the user who runs the server." % (argument, login.sub("****", text))
+        )
+
+
+def _located(package: str) -> str:
+    """``package``, the path of a file as a whole path: the server that installs it runs elsewhere.
+
+    Raises:
+        UserErrorException: it is the path of a folder, or from here one of no file.
+    """
+    path = os.path.expanduser(package.strip())
+    if path.endswith(_ARCHIVES) and os.path.isfile(path):
+        return os.path.abspath(path)
+    if not _PATH.match(path):
+        return package
+    if os.path.isdir(path):
+        raise UserErrorException(
+            "The pip package %r (%s) is a folder. Put the code into source_directory, or make a wheel of it: "
+            "Environment.add_private_pip_wheel()." % (package, os.path.abspath(path))
+        )
+    if not os.path.isabs(path):
+        raise UserErrorException(
+            "The pip package %r is a path, and there is no file %s. Give the path of a wheel, or a package such as "
+            "'numpy==1.26'." % (package, os.path.abspath(path))
+        )
+    return package
+
+
+def _located_option(option: str) -> str:
+    """``option``, with the whole path of a folder of packages."""
+    head, _, value = option.replace("=", " ", 1).partition(" ")
+    if _option_name(head) != "--find-links" or "://" in value or not value:
+        return option
+    return "%s %s" % (head, os.path.abspath(os.path.expanduser(value.strip())))
+
+
+def _names_python(conda_package: str) -> bool:
+    """True for Python itself, unless a range of versions is asked for, which only the resolver can choose from."""
+    bare = conda_package.strip()
+    return package_name(bare) == "python" and (_PYTHON.match(bare) is not None or bare.split("::")[-1] == "python")
 
 
 def _option_name(option: str) -> str:

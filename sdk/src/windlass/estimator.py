@@ -23,10 +23,11 @@ class Estimator(MMLBaseEstimator):
         distributed_backend: Deprecated; ``mpi``.
         distributed_training: How the processes talk; one node with one process for now.
         use_gpu: Says nothing by itself: GPUs are handed out when the target has any.
-        use_docker: Says nothing: environments are built without Docker.
+        use_docker: Asks for nothing by itself; False contradicts ``custom_docker_image``.
         custom_docker_base_image: Deprecated; ``custom_docker_image``.
-        custom_docker_image: None or one of Microsoft's ``azureml`` images; containers come later.
-        image_registry_details: A registry without an address; containers come later.
+        custom_docker_image: The job runs in a container of this image, with its packages made in it. Microsoft's
+            ``azureml`` images, v1's default, ask for no container.
+        image_registry_details: A ContainerRegistry: where that image is pulled from.
         user_managed: True: run on the interpreter that submits and install nothing.
         conda_packages: Packages in conda's syntax.
         pip_packages: Packages in pip's syntax.

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from windlass.errors import UserErrorException, did_you_mean
 
@@ -23,10 +23,14 @@ def _megabytes(text: str) -> int:
     return int(float(text) * 1024 * 1024)
 
 
-def _one_of(name: str, *allowed: str) -> Callable[[str], str]:
+class _NoneOf(ValueError):
+    """A text that is none of those allowed; says which are."""
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
-            raise UserErrorException("%s is %r; it must be %s." % (name, text, " or ".join(map(repr, allowed))))
+            raise _NoneOf(" or ".join(map(repr, allowed)))
         return text
 
     return parse
@@ -74,13 +78,13 @@ TABLE = (
     Setting("retention_keep_tag", "WINDLASS_RETENTION_KEEP_TAG", str, "keep",
             "A run with a tag of this name is not deleted by age, neither by `retention_days` nor by "
             "`windlass workspace prune`."),
-    Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _one_of("framework_defaults", "latest", "v1"),
+    Setting("framework_defaults", "WINDLASS_FRAMEWORK_DEFAULTS", _one_of("latest", "v1"),
             "latest",
             "Version of a framework estimator without `framework_version`: `latest`, or `v1` for the one of SDK v1."),
-    Setting("python_downloads", "WINDLASS_PYTHON_DOWNLOADS", _one_of("python_downloads", "automatic", "never"),
+    Setting("python_downloads", "WINDLASS_PYTHON_DOWNLOADS", _one_of("automatic", "never"),
             "automatic",
             "Whether uv may download a Python that this machine does not have when a package list needs it."),
-    Setting("conda_packages_from", "WINDLASS_CONDA_PACKAGES_FROM", _one_of("conda_packages_from", "pypi", "conda"),
+    Setting("conda_packages_from", "WINDLASS_CONDA_PACKAGES_FROM", _one_of("pypi", "conda"),
             "pypi",
             "Where conda packages come from that PyPI has as well: `pypi`, or `conda` for the channels."),
     Setting("environments_max_gb", "WINDLASS_ENVIRONMENTS_MAX_GB", _gigabytes, 50_000_000_000,
@@ -134,6 +138,21 @@ def get(name: str) -> Any:
         if name in values:
             return _parse(setting, str(values[name]), path or "")
     return setting.default
+
+
+def conda_programs() -> "List[str]":
+    """The conda that this process was started in, by the variables that it sets."""
+    return [os.environ[name] for name in ("CONDA_EXE", "MAMBA_EXE") if os.environ.get(name)]
+
+
+def conda_folders() -> "List[str]":
+    """Folders of conda environments that the variables of conda and mamba name."""
+    folders = [folder for folder in os.environ.get("CONDA_ENVS_PATH", "").split(os.pathsep) if folder]
+    if os.environ.get("CONDA_PREFIX"):
+        folders.append(os.path.dirname(os.environ["CONDA_PREFIX"]))
+    if os.environ.get("MAMBA_ROOT_PREFIX"):
+        folders.append(os.path.join(os.environ["MAMBA_ROOT_PREFIX"], "envs"))
+    return folders
 
 
 def steady(name: str) -> Any:
@@ -227,8 +246,10 @@ def _parse(setting: Setting, text: str, where: str) -> Any:
     try:
         value = setting.parse(text)
     except (ValueError, OverflowError) as e:
+        number = "a whole number" if setting.parse is int else "a number"
+        allowed = str(e) if isinstance(e, _NoneOf) else number
         raise UserErrorException(
-            "%s in %s is %r; it must be a number. %s" % (setting.name, where, text, setting.help)
+            "%s in %s is %r; it must be %s. %s" % (setting.name, where, text, allowed, setting.help)
         ) from e
     if setting.minimum is not None and not setting.minimum <= value < float("inf"):
         raise UserErrorException(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from azureml._absent import absent_names
-from windlass._environment_registry import ImageBuildDetails
+from windlass._environment_registry import DockerImageDetails, ImageBuildDetails
 from windlass._environment_sections import (
     DEFAULT_CPU_IMAGE,
     DEFAULT_GPU_IMAGE,
     ContainerRegistry,
+    DockerBuildContext,
     DockerEnvironment,
     DockerImagePlatform,
     DockerSection,
@@ -24,7 +25,9 @@ __all__ = [
     "AzureMLException",
     "CondaDependencies",
     "ContainerRegistry",
+    "DockerBuildContext",
     "DockerEnvironment",
+    "DockerImageDetails",
     "DockerImagePlatform",
     "DockerSection",
     "Environment",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Optional, Sequence
+import warnings
+from typing import Any, Optional, Sequence, Union
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
@@ -52,7 +53,9 @@ def _dispatch(given: "Sequence[str]") -> int:
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character still shows the rest
             stream.reconfigure(errors="replace")
     try:
-        app(args=list(given), prog_name="windlass")
+        with warnings.catch_warnings():
+            warnings.showwarning = _warned
+            app(args=list(given), prog_name="windlass")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else _OK
     except AzureMLException as problem:
@@ -66,6 +69,13 @@ def _dispatch(given: "Sequence[str]") -> int:
     except OSError as problem:
         return _refused(str(problem))
     return _OK
+
+
+def _warned(message: "Union[Warning, str]", *place: Any, **options: Any) -> None:
+    """Say a warning of the SDK without the line of code, which is no user's here."""
+    from windlass.cli._show import say
+
+    say("windlass: %s" % message)
 
 
 def _refused(message: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, List, Optional
 
 import typer
@@ -15,6 +16,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON, wi
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, its beginning or last part, or 'last'.", show_default=False)
 ]
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -57,6 +60,18 @@ def noun(help_text: str, group: "type[TyperGroup]" = ListGroup) -> typer.Typer:
     return typer.Typer(
         help=help_text, cls=group, context_settings=SETTINGS, rich_markup_mode=None, add_completion=False,
     )  # fmt: skip
+
+
+def age_seconds(option: str, text: str) -> float:
+    """The seconds of an age such as ``30d``.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    found = _AGE.match(text.strip().lower())
+    if found is None:
+        raise typer.BadParameter("%s %r must be a number and a unit of s, m, h, d or w, as in 30d." % (option, text))
+    return float(found.group(1)) * _SECONDS[found.group(2)]
 
 
 def key_values(option: str, given: "Optional[List[str]]", bare: bool = False) -> "dict[str, str]":

@@ -98,6 +98,10 @@ def _environment(record: "Dict[str, Any]") -> str:
     parts = [asked["interpreter"] if asked["user_managed"] else ", ".join(packages) or "no packages"]
     if asked["python_version"]:
         parts.insert(0, "Python %s" % asked["python_version"])
+    container = asked.get("container")
+    if container:
+        image = "/".join(filter(None, (container["registry"], container["image"]))) if container["image"] else ""
+        parts.insert(0, "in %s" % (image or "an image made by a Dockerfile"))
     if got.get("key"):
         parts.append("%s %s" % (got["builder"], got["key"][:12]))
         parts.append("cached" if got.get("cached") else "built in %s" % took(got.get("seconds")))

@@ -17,6 +17,7 @@ _STYLES = {
     "Completed": "green", "Failed": "red", "Canceled": "yellow", "CancelRequested": "yellow",
     "NotResponding": "magenta",
 }  # fmt: skip
+_LEAST = 4
 _NARROWEST = 30
 
 
@@ -143,11 +144,18 @@ def _fitted(columns: "Sequence[Column]", rows: "Sequence[Sequence[str]]") -> Non
 
     console = _console(sys.stdout)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, column in enumerate(columns):
-        longest = max(len(row[place]) for row in rows)
+    longest = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    whole = [
+        not column.wraps and length <= max(_NARROWEST, console.width * 2 // 3)
+        for column, length in zip(columns, longest)
+    ]
+    needed = sum(max(length, len(column.title)) + 2 if is_whole else _LEAST + 2
+                 for column, length, is_whole in zip(columns, longest, whole))  # fmt: skip
+    for column, is_whole in zip(columns, whole):
+        # What is not wrapped is cut where there is no room for it, and a size without its unit is another size.
         shown.add_column(
             column.title, justify="right" if column.right else "left", overflow="fold",
-            no_wrap=not column.wraps and longest <= max(_NARROWEST, console.width * 2 // 3),
+            no_wrap=is_whole and needed - 2 <= console.width,
         )  # fmt: skip
     for row in rows:
         shown.add_row(*[Text(cell, style=_STYLES.get(cell.split(":")[0], "")) for cell in row])

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Dict, List, NamedTuple, Option
 
 import typer
 
+from windlass.cli._environment_options import (
+    Channel,
+    Conda,
+    CondaFile,
+    Dockerfile,
+    Image,
+    Memory,
+    Pip,
+    Python,
+    Requirements,
+    ShmSize,
+    environment,
+    set_limits,
+)
 from windlass.cli._follow import follow, log_to, outcome, script_log
 from windlass.cli._options import AsJson, WorkspaceName, key_values
 from windlass.cli._session import open_workspace
@@ -20,52 +34,44 @@ if TYPE_CHECKING:
     from windlass.workspace import Workspace
 
 
+Script = Annotated[str, typer.Argument(metavar="SCRIPT", help="The script, in the source folder.", show_default=False)]
+Arguments = Annotated[
+    Optional[List[str]],
+    typer.Argument(
+        metavar="ARGS", help="Its arguments; put `--` before those that begin with '-'.", show_default=False
+    ),
+]
+Source = Annotated[str, typer.Option("--source", metavar="DIR", help="Folder that is sent to the job.")]
+ExperimentName = Annotated[
+    Optional[str], typer.Option("--experiment", "-e", metavar="NAME", help="Experiment (default: the folder's name).")
+]
+Target = Annotated[str, typer.Option("--target", metavar="NAME", help="Compute target.")]
+DisplayName = Annotated[Optional[str], typer.Option("--name", metavar="TEXT", help="A name for people.")]
+Variables = Annotated[
+    Optional[List[str]],
+    typer.Option("--env", metavar="KEY=VALUE", help="An environment variable; may be repeated."),
+]
+Tags = Annotated[
+    Optional[List[str]], typer.Option("--tag", "-t", metavar="KEY[=VALUE]", help="A tag; may be repeated.")
+]
+MaxSeconds = Annotated[
+    Optional[int], typer.Option("--max-seconds", min=1, metavar="S", help="End the run after so many seconds.")
+]
+FollowIt = Annotated[
+    bool, typer.Option("--follow/--detach", "-f/-d", help="Watch it to its end, or print its id and leave.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would happen; queue nothing.")]
+
+
 def submit(
-    script: Annotated[
-        str, typer.Argument(metavar="SCRIPT", help="The script, in the source folder.", show_default=False)
-    ],
-    arguments: Annotated[
-        Optional[List[str]],
-        typer.Argument(
-            metavar="ARGS", help="Its arguments; put `--` before those that begin with '-'.", show_default=False
-        ),
-    ] = None,
-    source: Annotated[str, typer.Option("--source", metavar="DIR", help="Folder that is sent to the job.")] = ".",
-    experiment: Annotated[
-        Optional[str],
-        typer.Option("--experiment", "-e", metavar="NAME", help="Experiment (default: the folder's name)."),
-    ] = None,
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="Compute target.")] = "local",
-    name: Annotated[Optional[str], typer.Option("--name", metavar="TEXT", help="A name for people.")] = None,
-    pip: Annotated[
-        Optional[List[str]], typer.Option("--pip", metavar="PKG", help="A package, in pip's syntax; may be repeated.")
-    ] = None,
-    conda: Annotated[
-        Optional[List[str]], typer.Option("--conda", metavar="PKG", help="A conda package; may be repeated.")
-    ] = None,
-    requirements: Annotated[
-        Optional[str], typer.Option("--requirements", metavar="FILE", help="A requirements file with more packages.")
-    ] = None,
-    python: Annotated[
-        Optional[str], typer.Option("--python", metavar="VERSION", help="Python version, such as 3.9.")
-    ] = None,
-    env: Annotated[
-        Optional[List[str]],
-        typer.Option("--env", metavar="KEY=VALUE", help="An environment variable; may be repeated."),
-    ] = None,
-    tag: Annotated[
-        Optional[List[str]], typer.Option("--tag", "-t", metavar="KEY[=VALUE]", help="A tag; may be repeated.")
-    ] = None,
-    max_seconds: Annotated[
-        Optional[int], typer.Option("--max-seconds", min=1, metavar="S", help="End the run after so many seconds.")
-    ] = None,
-    follow_it: Annotated[
-        bool, typer.Option("--follow/--detach", "-f/-d", help="Watch it to its end, or print its id and leave.")
-    ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; queue nothing.")] = False,
-    json: AsJson = False,
+    script: Script, arguments: Arguments = None, source: Source = ".", experiment: ExperimentName = None,
+    target: Target = "local", name: DisplayName = None,
+    pip: Pip = None, conda: Conda = None, requirements: Requirements = None, conda_file: CondaFile = None,
+    channel: Channel = None, python: Python = None, image: Image = None, dockerfile: Dockerfile = None,
+    shm_size: ShmSize = None, memory: Memory = None, env: Variables = None, tag: Tags = None,
+    max_seconds: MaxSeconds = None, follow_it: FollowIt = True, dry_run: DryRun = False, json: AsJson = False,
     workspace: WorkspaceName = None,
-) -> None:
+) -> None:  # fmt: skip
     """Run a script.
 
     Its folder is sent, its environment built, the run queued and watched to its end: exit code 0 when it completes, 1
@@ -75,7 +81,11 @@ def submit(
 
     windlass submit train.py --pip numpy -- --epochs 10
     """
-    wanted = environment(pip, conda, requirements, python, env)
+    wanted = environment(
+        pip, conda, requirements, python, env, conda_file=conda_file, channels=channel, image=image,
+        dockerfile=dockerfile,
+    )  # fmt: skip
+    set_limits(wanted, {"--shm-size": shm_size, "--memory": memory})
     asked = _Asked(
         config=_config(script, arguments, source, target, wanted, max_seconds),
         experiment=experiment or _mended(os.path.basename(os.path.abspath(source))),
@@ -97,24 +107,6 @@ def submit(
     _next(ended["id"], ended=True)
     if ended["status"] != "Completed":
         raise typer.Exit(1)
-
-
-def environment(
-    pip: "Optional[List[str]]" = None, conda: "Optional[List[str]]" = None, requirements: "Optional[str]" = None,
-    python: "Optional[str]" = None, variables: "Optional[List[str]]" = None,
-) -> "Environment":  # fmt: skip
-    """The environment that the options ask for."""
-    from windlass._requirements_file import read_requirements
-    from windlass.conda_dependencies import CondaDependencies
-    from windlass.environment import Environment
-
-    packages = (read_requirements(requirements) if requirements else []) + (pip or [])
-    made = Environment("cli")
-    made.python.conda_dependencies = CondaDependencies.create(
-        pip_packages=packages, conda_packages=conda or [], python_version=python
-    )
-    made.environment_variables = key_values("--env", variables)
-    return made
 
 
 class _Asked(NamedTuple):
@@ -176,8 +168,24 @@ def _plan(opened: "Workspace", asked: _Asked, json: bool) -> None:
     )
     for path, reason in snapshot["left_out"].items():
         result("    without %s: %s" % (plain(path), plain(reason)))
+    for line in _container_lines(planned["spec"]):
+        result("- %s" % plain(line))
     for step in planned["plan"]["steps"]:
         result("- %s" % plain(step))
+
+
+def _container_lines(spec: "Dict[str, Any]") -> "List[str]":
+    """What the run's container would be; nothing without one."""
+    container, options = spec["environment"].get("container"), spec.get("container") or {}
+    if not container:
+        return []
+    image = "/".join(filter(None, (container["registry"], container["image"]))) or "the image that the Dockerfile makes"
+    limits = [
+        "%s %s" % (words, size(options[name]))
+        for name, words in (("shm_bytes", "shared memory"), ("memory_bytes", "memory"))
+        if options.get(name)
+    ]
+    return ["in a container of %s%s" % (image, " (%s)" % ", ".join(limits) if limits else "")]
 
 
 def _next(run_id: str, ended: bool) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from typing import Annotated, Any, Dict, List, Optional
 
 import typer
 
-from windlass.cli._options import AsJson, WorkspaceName, noun
+from windlass.cli._options import AsJson, WorkspaceName, age_seconds, noun
 from windlass.cli._session import client_of
 from windlass.cli._show import Column, ago, as_json, pairs, plain, result, say, size, table, took
 from windlass.cli.run import checked_statuses
 from windlass.cli.run import freed as freed_words
 
 app = noun("Workspaces: where their room goes, backups, and deleting old runs.")
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])\Z")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PHASES = {
     "records": "copying the records", "contents": "copying contents", "runs": "copying runs",
     "data": "copying data", "disk": "waiting for the disk", "verifying": "verifying", "restoring": "restoring",
@@ -85,7 +82,7 @@ def prune(
     Runs that have not ended, made a registered model or have the tag `keep` stay (see the settings).
     """
     client = client_of(workspace)
-    wanted: "Dict[str, Any]" = {"before": time.time() - _seconds(older_than)}
+    wanted: "Dict[str, Any]" = {"before": time.time() - age_seconds("--older-than", older_than)}
     wanted.update(experiment=experiment, statuses=checked_statuses(status) or [])
     if dry_run:
         _print_plan(client.post("/v1/workspace/prune", dict(wanted, dry_run=True)), json)
@@ -229,13 +226,6 @@ def _verify(found: Any, json: bool) -> None:
         raise typer.Exit(1)
     if not json:
         result("%s: all %d files have their checksums" % (found.path, found.manifest.files))
-
-
-def _seconds(text: str) -> float:
-    found = _AGE.match(text.strip().lower())
-    if found is None:
-        raise typer.BadParameter("--older-than %r must be a number and a unit of s, m, h, d or w, as in 30d." % text)
-    return float(found.group(1)) * _SECONDS[found.group(2)]
 
 
 def _runs(count: int) -> str:

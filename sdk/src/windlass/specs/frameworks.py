@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 OLDEST_PYTHON = "3.7"
 
@@ -28,6 +28,8 @@ class Framework:
     """(requirement, version): what is installed with it, for versions before that one; None: for all."""
     source: bool = False
     """True: the index has no wheels of it, so it is built."""
+    source_along: Tuple[Tuple[str, str], ...] = ()
+    """(project, version): what versions before that one depend on and has no wheels either."""
     build_constraints: Tuple[str, ...] = ()
     module: Optional[str] = None
     """What scripts import, where it is not called like the package."""
@@ -63,9 +65,17 @@ def choose(framework: Framework, version: "Optional[str]", gpu: bool) -> Chosen:
         requirement=package + _clause(version),
         along=tuple(along),
         python=python,
-        source=(framework.package,) if framework.source else (),
+        source=tuple(_source(framework, version)),
         build_constraints=framework.build_constraints,
     )
+
+
+def _source(framework: Framework, version: "Optional[str]") -> Iterator[str]:
+    if framework.source:
+        yield framework.package
+    for project, before in framework.source_along:
+        if version is not None and numbers(version) < numbers(before):
+            yield project
 
 
 def minor(version: str) -> str:
@@ -123,11 +133,12 @@ FRAMEWORKS = {
             3.8-3.12: 2.2 2.3 2.4
             3.9-3.13: 2.5 2.6 2.7 2.8
             3.10-3.14: 2.9 2.10 2.11 2.12 2.13 2.14
-            3.11-3.14: 2.15
+            3.11-3.15: 2.15
         """),
     ),
     "TensorFlow": Framework(
         name="TensorFlow", package="tensorflow", v1_default="1.13",
+        source_along=(("gast", "1.16"),),
         along=(("protobuf<3.21", "2.9"), ("numpy<1.24", "2.12"), ("h5py<3", "2.1"), ("gast<0.3", "1.15")),
         pythons=_pythons("""
             3.7-3.7: 1.13 1.14 1.15 2.0 2.1
@@ -165,7 +176,8 @@ FRAMEWORKS = {
             3.9-3.12: 1.4
             3.9-3.13: 1.5 1.6
             3.10-3.14: 1.7
-            3.11-3.14: 1.8 1.9
+            3.11-3.14: 1.8
+            3.11-3.15: 1.9
         """),
     ),
 }  # fmt: skip
