@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "CHANGELOG.md", "docs/index.md", "docs/quickstart.md", "docs/keeping.md"]
+PAGES = ["README.md", "CHANGELOG.md", "docs/index.md", "docs/quickstart.md", "docs/keeping.md", "docs/conda.md"]
 DEV_PAGES = ["docs/dev/architecture.md", "docs/dev/2026-11-20-decisions.md"]
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 _COMMAND = re.compile(r"\bwindlass ((?:[a-z]+ )?[a-z]+)(.*)")

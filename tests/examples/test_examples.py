@@ -76,6 +76,11 @@ FLOWS = [
         marks=_HEAVY, id="tensorflow",
     ),
     pytest.param(
+        Flow("tensorflow1", "tf1-bars", "tf1-bars", ["bars.ckpt.index", "checkpoint"], ("final_acc", 0.9, 1),
+             ("loss", 10), ["TensorFlow 1.13.2", "registered model tf1-bars, version 1"]),
+        marks=_HEAVY, id="tensorflow1",
+    ),
+    pytest.param(
         Flow("chainer", "chainer-digits", "chainer-digits", ["model.npz"], ("Accuracy", 0.9, 1), ("Loss", 10),
              ["SDK version: 1.61.0", "'vmSize': 'STANDARD_NC6'", "registered model chainer-digits, version 1"]),
         marks=_HEAVY, id="chainer",

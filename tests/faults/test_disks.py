@@ -19,6 +19,7 @@ from windlass.errors import AzureMLException, ServiceUnavailable
 from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
 from windlassd.testing.harness import Workspace, kill
+from windlassd.testing.package_index import PackageIndex
 
 pytestmark = pytest.mark.mounts
 
@@ -240,6 +241,40 @@ def test_caches_without_room_fail_a_build_in_words_and_serve_what_they_have(
     again = Witnessed(workspace, tmp_path, "diary.log(run, 1)", environment={"python_version": "3.9"}).submit()
     again.check(status="Completed")
     assert os.listdir(disk.path / "building") == []
+
+
+@pytest.mark.parametrize(
+    ("place", "room"),
+    [("uv-cache", 0), ("uv-cache", 5), ("environments", 5)],
+    ids=["resolving", "fetching", "building"],
+)
+def test_a_disk_that_fills_up_while_an_environment_is_made_fails_in_words_and_works_once_there_is_room(
+    place: str, room: int, mount: Callable[..., Disk], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = mount(place, 40)
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(home / "uv-cache"))
+    with PackageIndex() as index:
+        index.add("big", files={"big/__init__.py": "x = 1\n", "big/data.txt": "".join(map(str, range(1_700_000)))})
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        workspace = Workspace()
+        Witnessed(workspace, tmp_path, "diary.log(run, 1)").submit().check(status="Completed")
+        disk.fill()
+        if room:
+            os.truncate(disk.path / "ballast", os.path.getsize(disk.path / "ballast") - (room << 20))
+        asked = {"pip_packages": ["big"]}
+        record = workspace.wait(Witnessed(workspace, tmp_path, "print(1)", environment=asked).submit().id)
+        assert record.status is RunStatus.FAILED and record.reason and not record.nodes
+        assert record.reason.code == "environment_failed", record.reason
+        assert "full" in record.reason.message or "No space left" in record.reason.message, record.reason
+        assert "Free some space" in record.reason.message, record.reason
+        disk.free()
+        script = "import big; diary.log(run, 1)"
+        Witnessed(workspace, tmp_path, script, environment=asked).submit().check(status="Completed")
+        assert os.listdir(home / "environments" / "building") == []
 
 
 def test_read_only_caches_serve_what_they_have(mount: Callable[..., Disk], tmp_path: Path, home: Path) -> None:

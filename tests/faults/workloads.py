@@ -17,19 +17,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from windlass.specs.cluster import ClusterSpec
+from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.run import Reason, RunSpec
 from windlass.specs.spool import FLOAT, JSON, LOST, SERIES, Frame
 from windlass.specs.status import RunStatus
 from windlassd.blobs.files import FileBlobStore
+from windlassd.envs.cache import EnvironmentCache, Use
 from windlassd.store import _sqlite
 from windlassd.store.base import DatasetRecord, DatastoreRecord, ModelRecord, Writer
 from windlassd.store.sql import SqlStore
+from windlassd.testing.fake_builder import FakeBuilder
 
 Step = Callable[[Writer], Any]
 Acknowledge = Callable[[str], None]
 PLACE = "workspaces/one"
 """Of the store, below the folder that is cut."""
 BATCHES, POINTS = 40, 180
+ENVIRONMENTS = EnvironmentSpec(pip_packages=("a",)), EnvironmentSpec(pip_packages=("b", "c"))
+PAYLOAD = 20_000
 
 
 def steps() -> Sequence[Step]:
@@ -143,7 +148,43 @@ def blobs(folder: str, acknowledge: Acknowledge) -> None:
     opened.close()
 
 
-WORKLOADS: dict[str, Callable[[str, Acknowledge], None]] = {"store": store, "migrate": migrate, "blobs": blobs}
+def environment_cache(folder: str) -> tuple[EnvironmentCache, FakeBuilder]:
+    """The environments below ``folder``, made by a builder without packages."""
+    builder = FakeBuilder()
+    builder.payload = PAYLOAD
+    root = os.path.join(folder, "environments")
+    return EnvironmentCache(root, builder_for=lambda spec: builder, builder_named=lambda name: builder), builder
+
+
+def environments(folder: str, acknowledge: Acknowledge) -> None:
+    """Environments made for runs, made anew, released and removed; what is told ready is acknowledged by its key."""
+    made, builder = environment_cache(folder)
+    os.makedirs(os.path.join(folder, "ws"), exist_ok=True)
+    uses = [Use(os.path.join(folder, "ws"), f"run_{number}") for number in range(2)]
+    first = made.prepare(ENVIRONMENTS[0], _drop, holders=lambda: uses[:1])
+    acknowledge("has " + first.key)
+    second = made.prepare(ENVIRONMENTS[1], _drop, holders=lambda: uses[1:])
+    acknowledge("has " + second.key)
+    made.join()
+    acknowledge("settled")
+    builder.versions["a"] = "2.0"
+    acknowledge("has " + made.refresh(ENVIRONMENTS[0], _drop).key)
+    made.join()
+    acknowledge("removes " + first.key)
+    made.release(uses[0])
+    made.remove(first.key)
+    acknowledge("prunes")
+    made.shelf.prune(max_bytes=0)
+    made.close()
+
+
+def _drop(line: str) -> None:
+    pass
+
+
+WORKLOADS: dict[str, Callable[[str, Acknowledge], None]] = {
+    "store": store, "migrate": migrate, "blobs": blobs, "environments": environments,
+}  # fmt: skip
 
 
 def acknowledger(path: str) -> Acknowledge:

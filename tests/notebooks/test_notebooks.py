@@ -66,6 +66,10 @@ SHOWN = {
         r"\n2 1\n",
         r"\['talk', 'talk-loud'\]",
         r"'emoji'.*\n\['humanize'\]",
+        r"True \['conda-forge'\]\n",
+        r"good morning, 123\.5 million times",
+        r"python=3\.7\n(?s:.*)scikit-learn==0\.24\.\*",
+        r"\nTrue\nFROM python:3\.11-slim\nRUN apt-get update\n",
     ],
     "07-datasets": [
         r"workspaceblobstore",

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from path.conftest import stop
-from windlass import AmlCompute, ComputeTarget, CondaDependencies, Environment, Experiment
+from windlass import AmlCompute, ComputeTarget, CondaDependencies, Environment, Experiment, ScriptRunConfig
 from windlass import Workspace as UserWorkspace
+from windlass._environment_sections import DockerBuildContext
+from windlass.environment import environment_spec
 from windlass.errors import ComputeTargetException, NotOffered, UserErrorException
 from windlass.experiment import ViewType
 from windlassd.testing.harness import Workspace
+from windlassd.testing.packages import wheel, wheel_name
 
 
 @pytest.fixture
@@ -207,3 +210,118 @@ def test_a_build_is_asked_for_again_after_a_restart(workspace: Workspace) -> Non
     build._state["status"] = "Running"
     stop(workspace)
     assert build.wait_for_completion(show_output=False).status == "Succeeded"
+
+
+def test_a_private_wheel_is_kept_and_installed(
+    ws: UserWorkspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / wheel_name("mine")
+    file.write_bytes(wheel("mine", files={"mine.py": "print('from the wheel')\n"}))
+    address = Environment.add_private_pip_wheel(ws, str(file))
+    assert address.startswith("file:///") and address.endswith(f"/{file.name}")
+    with pytest.raises(UserErrorException, match=r"has a wheel mine-1\.0.*exist_ok=True"):
+        Environment.add_private_pip_wheel(ws, str(file))
+    assert Environment.add_private_pip_wheel(ws, str(file), exist_ok=True) == address
+    file.write_bytes(wheel("mine", files={"mine.py": "print('another')\n"}))
+    assert Environment.add_private_pip_wheel(ws, str(file), exist_ok=True) != address, "what was locked stays the same"
+    (tmp_path / "train.py").write_text("import mine\n")
+    made = Environment("private")
+    made.python.conda_dependencies = CondaDependencies.create(pip_packages=[address])
+    made.python.conda_dependencies.set_pip_option("--no-index")
+    assert not made.get_image_details(ws).image_exist
+    run = Experiment(ws, "private").submit(ScriptRunConfig(str(tmp_path), "train.py", environment=made))
+    run.wait_for_completion(show_output=True)
+    assert "from the wheel" in capsys.readouterr().out
+    details = made.get_image_details(ws)
+    assert details.image_exist and details.image is None
+    assert str(details.interpreter_path).startswith(str(details.environment_path))
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("mine-1.0-py3-none-any.whl", b"no zip", "is no wheel"), ("mine.whl", b"", "not named like a wheel"),
+    ("mine-1.0.tar.gz", b"", "not named like a wheel"), ("none-1.0-py3-none-any.whl", None, "is no file"),
+])  # fmt: skip
+def test_what_is_no_wheel_is_not_kept(
+    ws: UserWorkspace, tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserErrorException, match=says):
+        Environment.add_private_pip_wheel(ws, str(tmp_path / name))
+
+
+def test_curated_names_are_listed_until_one_is_registered(ws: UserWorkspace) -> None:
+    listed = Environment.list(ws)
+    assert {"AzureML-Minimal", "AzureML-sklearn-0.24-ubuntu18.04-py37-cpu"} <= set(listed)
+    with pytest.warns(UserWarning, match="version='10': there is one AzureML-Minimal here"):
+        Environment.get(ws, "AzureML-Minimal", version="10")
+    own = Environment.get(ws, "AzureML-Minimal").clone("AzureML-Minimal")
+    own.environment_variables = {"A": "1"}
+    own.register(ws)
+    assert Environment.list(ws)["AzureML-Minimal"].environment_variables == {"A": "1"}
+    assert Environment.get(ws, "AzureML-Minimal").version == "1"
+
+
+def test_an_image_is_registered_without_its_password(ws: UserWorkspace) -> None:
+    made = Environment.from_dockerfile("boxed", "FROM registry.example/base:1\nRUN true\n")
+    made.docker.arguments = ["--memory=2g"]
+    found = made.register(ws)
+    assert found.docker.base_dockerfile == "FROM registry.example/base:1\nRUN true\n"
+    assert environment_spec(found) == environment_spec(made) == environment_spec(Environment.get(ws, "boxed"))
+    found.docker.base_dockerfile = "FROM registry.example/base:2\n"
+    assert found.register(ws).version == "2"
+
+
+def test_the_files_beside_a_dockerfile_are_kept_before_any_run_needs_them(
+    ws: UserWorkspace, shared: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM registry.example/base:1\n")
+    context = DockerBuildContext.from_local_directory(ws, str(tmp_path))
+    kept = shared.client.get(f"/v1/snapshots/{context.location}")
+    assert [file["path"] for file in kept["files"]] == ["Dockerfile"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (3, "`spec` is 3; it must be an object"),
+        ({"pip_packages": "six"}, "`spec.pip_packages` is 'six'; it must be a list of texts"),
+        ({"conda_packages": [1]}, r"`spec.conda_packages\[0\]` is 1; it must be a text"),
+        ({"channels": {}, "name": "x"}, "`spec.channels`"),
+        ({"container": 5}, "`spec.container` is 5; it must be an object"),
+        ({"container": {"image": ["a"]}}, "`spec.container.image`"),
+        ({"python_version": 3.9}, "`spec.python_version` is 3.9; it must be a text"),
+        ({"user_managed": "no"}, "`spec.user_managed` is 'no'; it must be true or false"),
+    ],
+)
+@pytest.mark.parametrize("address", ["environment-builds", "environments/find"])
+def test_a_build_of_nonsense_is_refused(shared: Workspace, spec: object, said: str, address: str) -> None:
+    with pytest.raises(UserErrorException, match=said):
+        shared.client.post(f"/v1/{address}", {"spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"environment": {"container": 5}}, "`spec.environment.container` is 5"),
+        ({"container": "big"}, "`spec.container` is 'big'; it must be an object"),
+        ({"container": {"shm_bytes": "4g"}}, "`spec.container.shm_bytes` is '4g'; it must be a whole number"),
+        ({"container": {"volumes": [{}]}}, r"`spec.container.volumes\[0\]`"),
+        ({"data": [7]}, r"`spec.data\[0\]` is 7"),
+        ({"data": [{"name": "d", "places": ["x"]}]}, r"`spec.data\[0\].places\[0\]`"),
+        ({"tags": {"a": ["b"]}}, r"`spec.tags\['a'\]`"),
+        ({"arguments": [1]}, r"`spec.arguments\[0\]`"),
+        ({"node_count": 1.5}, "`spec.node_count` is 1.5"),
+    ],
+)
+@pytest.mark.parametrize("address", ["runs", "interactive"])
+def test_a_run_of_nonsense_is_refused(shared: Workspace, part: dict[str, object], said: str, address: str) -> None:
+    spec = {"experiment": "junk", "script": "train.py", "snapshot_id": "0" * 64, **part}
+    with pytest.raises(UserErrorException, match=said):
+        shared.client.post(f"/v1/{address}", {"spec": spec, "request_id": "r"})
+
+
+@pytest.mark.parametrize("asked", [{}, {"older_than_s": "1d"}, {"max_bytes": -1}, {"older_than_s": True}])
+def test_a_prune_that_says_nothing_sensible_removes_nothing(shared: Workspace, asked: dict[str, object]) -> None:
+    with pytest.raises(UserErrorException, match=r"older_than_s|max_bytes"):
+        shared.client.post("/v1/environments/prune", asked)
