@@ -27,7 +27,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PLOTS = HERE / "RESULTS.md", HERE / "plots"
 GROUPS = {
     "targets": (
-        "import_cost", "log_point", "ingest", "environment", "first_line", "log_lag", "short_jobs", "big_outputs",
+        "import_cost", "log_point", "ingest", "environment", "environment_build", "environment_rush",
+        "environment_load", "first_line", "log_lag", "short_jobs", "big_outputs",
     ),
     "peers": (
         "peer_logging", "peer_first_line", "peer_short_jobs", "peer_artifacts", "peer_reading", "peer_imports",
