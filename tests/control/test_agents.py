@@ -137,6 +137,19 @@ def test_a_part_that_has_ended_is_forgotten(with_hub: Callable[[Work], None]) ->
     with_hub(work)
 
 
+def test_an_agent_that_comes_while_the_server_ends_does_not_hold_it_up(with_hub: Callable[[Work], None]) -> None:
+    async def work(hub: Hub) -> None:
+        hub.close()
+        line = Connected(hub, Hello(1))
+        assert await line.next() == {"known": []}
+        assert await line.next() == {"exit": {}} and await line.ended()
+        hub.detach()
+        line = Connected(hub, Hello(1))
+        assert await line.next() == {"known": []} and await line.ended()
+
+    with_hub(work)
+
+
 def test_an_ending_server_hangs_up_without_a_word(with_hub: Callable[[Work], None]) -> None:
     async def work(hub: Hub) -> None:
         line = Connected(hub, Hello(1, {("a", 1)}))

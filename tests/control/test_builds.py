@@ -152,6 +152,7 @@ def test_a_refresh_is_another_work_than_what_is_under_way(site: Site) -> None:
         await site.until_building()
         site.builder.versions["tiny"] = "2.0"
         anew = site.ask(builds, anew=True)
+        await site.until_all_wait()
         site.go.set()
         assert (await first).key != (await anew).key
         builds.close()

@@ -75,9 +75,8 @@ def test_dockers_own_login_stands_in(logins: RegistryLogins, tmp_path: Path) -> 
 
 
 def test_the_default_registry_has_one_name() -> None:
-    assert {registry_host(text) for text in ("docker.io", "index.docker.io", "https://index.docker.io/v1/")} == {
-        "docker.io"
-    }
+    name = "docker.io"
+    assert {registry_host(text) for text in (name, f"index.{name}", f"https://index.{name}/v1/")} == {name}
 
 
 def _decoded(header: str | None) -> dict[str, object]:

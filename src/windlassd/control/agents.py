@@ -104,6 +104,7 @@ class AgentHub:
         self._agents: dict[str, _Agent] = {}
         self._heard: dict[Key, float] = {}
         self._closing = False
+        self._parting: Mapping[str, Any] | None = None
 
     def start(self, agent: str, launch: LaunchSpec) -> None:
         """Send the part now, and again to an agent that connects before it said that the part started."""
@@ -184,6 +185,8 @@ class AgentHub:
         outbox: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         agent.outbox, agent.hello, agent.holds, agent.failures = outbox, hello, set(hello.runs), 0
         log.info("agent %s (pid %d) is here", name, hello.pid)
+        if self._parting is not None:  # the server is ending, which this agent could not know
+            outbox.put_nowait(self._parting)
         try:
             for order in self._first_orders(agent, hello, given_up):
                 yield order
@@ -229,17 +232,17 @@ class AgentHub:
 
     def close(self) -> None:
         """Tell every agent to exit. Loop thread; only when nothing runs."""
-        self._closing = True
-        for agent in self._agents.values():
-            if agent.outbox is not None:
-                agent.outbox.put_nowait({"exit": {}})
+        self._part({"exit": {}})
 
     def detach(self) -> None:
         """Let the agents live on while this server ends: they start the next one. Loop thread."""
-        self._closing = True
+        self._part(_HANG_UP)
+
+    def _part(self, order: Mapping[str, Any]) -> None:
+        self._closing, self._parting = True, order
         for agent in self._agents.values():
             if agent.outbox is not None:
-                agent.outbox.put_nowait(_HANG_UP)
+                agent.outbox.put_nowait(order)
 
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
         self._loop.call_soon_threadsafe(call, *args)

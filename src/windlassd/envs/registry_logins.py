@@ -140,7 +140,7 @@ def registry_host(address: object) -> str:
     host = re.sub(r"\Ahttps?://", "", text.strip()).partition("/")[0].lower()
     if not _ADDRESS.match(host):
         raise UserErrorException(f"{address!r} is no address of a registry. Write it like 'registry.lab:5000'.")
-    return _DEFAULT if host in ("index.docker.io", "registry-1.docker.io") else host
+    return _DEFAULT if host.endswith("." + _DEFAULT) else host  # it answers under several names
 
 
 def logins_of(root: str) -> RegistryLogins:
