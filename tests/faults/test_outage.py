@@ -259,7 +259,8 @@ def test_who_waits_for_a_run_goes_on_waiting_and_says_so(
     clock.go(600)
     said = waiting.stderr.readline()
     assert "The disk is full" in said and job.id in said and "Ctrl-C ends the waiting" in said
-    assert "min by now" in waiting.stderr.readline()
+    while "min by now" not in (said := waiting.stderr.readline()):
+        assert "another process is starting" in said  # under a clock this fast the agent's own try counts as long
     job.go_on()
     clock.pass_by(HOUR)
     gate.open()
