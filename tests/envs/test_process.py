@@ -56,6 +56,12 @@ def test_a_program_and_all_it_starts_give_way_to_jobs_from_their_first_moment() 
     assert run(command, ENV, work(), nice=19).out == f"19 {os.SCHED_BATCH}\n" * 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no groups of sessions")
+@pytest.mark.skipif(os.getuid() != 0, reason="the kernel takes only ten a second of others")
+def test_its_session_is_lowered_as_a_whole() -> None:
+    assert run(["/bin/cat", "/proc/self/autogroup"], ENV, work(), nice=7).out.endswith(" nice 7\n")
+
+
 def test_a_stop_ends_the_program_and_its_children(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pids")
     stop, caught = threading.Event(), []  # type: tuple[threading.Event, list[BaseException]]
