@@ -17,25 +17,10 @@ from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
 from windlassd.testing import container_engines
 from windlassd.testing.container_engines import Bases
-from windlassd.testing.harness import WAIT_S, kill
+from windlassd.testing.harness import TRAINS_UNTIL_TOLD, WAIT_S, kill
 
 __all__ = ["jobs"]
 pytestmark = pytest.mark.containers
-TRAINS_UNTIL_TOLD = """
-    import os, signal, subprocess, sys
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    from azureml.core import Run
-    run = Run.get_context()
-    subprocess.Popen([sys.executable, "-c", "import os, signal; os.setsid(); signal.pause()"])
-    for i in range(200):
-        run.log("loss", i)
-    open("outputs/checkpoint.txt", "w").write("kept")
-    print("trained", flush=True)
-    signal.sigwait([signal.SIGUSR1])
-    for i in range(200, 400):
-        run.log("loss", i)
-    print("done", flush=True)
-"""
 
 
 def script(run_id: str) -> int:

@@ -69,6 +69,16 @@ def test_tensorflow_by_core_type_and_merged_requirements() -> None:
         packages.add_cntk_package()
 
 
+def test_packages_are_taken_out_and_replaced() -> None:
+    packages = CondaDependencies.create(pip_packages=["Scikit_Learn==0.24", "numpy"], conda_packages=["openmpi=4"])
+    packages.remove_pip_package("scikit-learn")
+    packages.remove_pip_package("never-there")
+    packages.remove_conda_package("openmpi")
+    assert list(packages.pip_packages) == ["numpy"] and list(packages.conda_packages) == []
+    packages.set_pip_requirements(["pandas<3", "pandas<3", "six"])
+    assert list(packages.pip_packages) == ["pandas<3", "six"]
+
+
 def test_channels_are_names_addresses_or_folders() -> None:
     packages = CondaDependencies()
     for channel in ("pytorch", "file:///my/channel", "/my/channel", "my-org/label/dev", "pytorch"):

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from windlassd.envs import _container_tools, _uv_errors
 from windlassd.envs._container_api import FREE_SPACE, FULL, Api, Done, EngineRefused
+from windlassd.envs._flock import is_held
 from windlassd.envs._index import IndexSettings
 from windlassd.envs._process import MemoryFile, Output
 from windlassd.envs._uv import answer, told
@@ -211,7 +212,7 @@ def opened(api: Api, image: Mapping[str, Any], root: str, index: IndexSettings, 
 
 def abandoned(root: str) -> Sequence[str]:
     """Folders of builds whose server was killed."""
-    return [path for path in _folders(root) if _is_abandoned(path)]
+    return [path for path in _folders(root) if os.path.isdir(path) and not is_held(path)]
 
 
 def sweep(root: str, engine: str) -> None:
@@ -378,17 +379,3 @@ def _folders(root: str) -> Iterator[str]:
     except FileNotFoundError:
         return
     yield from (os.path.join(root, name) for name in names if re.fullmatch(r"[0-9a-f]{32}", name))
-
-
-def _is_abandoned(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True

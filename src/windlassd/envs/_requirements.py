@@ -88,6 +88,14 @@ def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
     )
 
 
+def refused_packages(spec: EnvironmentSpec, why: str) -> dict[str, str]:
+    """Feature → reason for packages in a list of which nothing is installed; ``azureml-*`` is no fault."""
+    pip = [text for text in spec.pip_packages if not is_azureml(text)]
+    conda = [text for text in spec.conda_packages if requirement_name(text) not in ("python", "pip")]
+    lists = {"pip_packages": pip, "conda_packages": conda}
+    return {name: f"{', '.join(packages)}: {why}" for name, packages in lists.items() if packages}
+
+
 def requirement_name(requirement: str) -> str:
     """The normalized name that a requirement begins with; empty for a bare path or URL."""
     match = _NAME.match(requirement)

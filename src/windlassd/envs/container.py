@@ -5,13 +5,13 @@ With packages of conda's channels, or a Python of theirs where the image has non
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from windlass import settings
@@ -206,10 +206,8 @@ class ContainerBuilder:
     def _new(self, what: str) -> str:
         return os.path.join(self._scratch, f"{what}.{secrets.token_hex(8)}")
 
-    @contextlib.contextmanager
-    def _session(self, api: Api, image: Mapping[str, Any], *wanted: str) -> Iterator[Session]:
-        with _container_session.opened(api, image, self._scratch, index_settings(), *wanted) as session:
-            yield session
+    def _session(self, api: Api, image: Mapping[str, Any], *wanted: str) -> AbstractContextManager[Session]:
+        return _container_session.opened(api, image, self._scratch, index_settings(), *wanted)
 
     def _here(self, api: Api, lock: Lock, name: Name) -> str | None:
         image = _container_images.inspect(api, str(name))

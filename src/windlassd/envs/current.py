@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from windlass.specs.environment import EnvironmentSpec
-from windlassd.envs._requirements import is_azureml, requirement_name
+from windlassd.envs._requirements import refused_packages
 from windlassd.envs.base import EnvironmentFailed, Lock, Work
 from windlassd.envs.interpreters import OLDEST, fits, probe
 
@@ -23,11 +23,7 @@ class CurrentBuilder:
         if not spec.user_managed:
             reasons["user_managed"] = "it is not set, so an environment of its own has to be built"
         nothing = "nothing is installed into an environment that its user manages; install them there yourself"
-        if extra := [text for text in spec.pip_packages if not is_azureml(text)]:
-            reasons["pip_packages"] = f"{', '.join(extra)}: {nothing}"
-        if extra := [text for text in spec.conda_packages if requirement_name(text) not in ("python", "pip")]:
-            reasons["conda_packages"] = f"{', '.join(extra)}: {nothing}"
-        return reasons
+        return {**reasons, **refused_packages(spec, nothing)}
 
     def request(self, spec: EnvironmentSpec) -> Mapping[str, object]:
         """The interpreter's path, target and modification time: a new one behind the same path is checked anew."""

@@ -12,7 +12,7 @@ from windlassd.envs._container_api import Api
 from windlassd.envs._container_python import Found, named
 from windlassd.envs._index import index_settings
 from windlassd.envs._layout import containers_dir
-from windlassd.envs._requirements import is_azureml, requirement_name
+from windlassd.envs._requirements import refused_packages
 from windlassd.envs.base import EnvironmentFailed, Lock, Work
 from windlassd.envs.container import refused_image
 from windlassd.envs.interpreters import fits
@@ -41,11 +41,7 @@ class ImageBuilder:
         if reason := refused_image(spec.container):
             reasons["image"] = reason
         nothing = "nothing is installed into an image that its user manages; install them in its Dockerfile"
-        if extra := [text for text in spec.pip_packages if not is_azureml(text)]:
-            reasons["pip_packages"] = f"{', '.join(extra)}: {nothing}"
-        if extra := [text for text in spec.conda_packages if requirement_name(text) not in ("python", "pip")]:
-            reasons["conda_packages"] = f"{', '.join(extra)}: {nothing}"
-        return reasons
+        return {**reasons, **refused_packages(spec, nothing)}
 
     def request(self, spec: EnvironmentSpec) -> Mapping[str, object]:
         """Nothing but what kind of machine it is: the image stays the one that its name had when it was looked up."""

@@ -18,6 +18,22 @@ from windlass._transport.places import workspace_dir
 from windlass.specs.run import RunRecord
 
 WAIT_S = 60.0
+TRAINS_UNTIL_TOLD = """
+    import os, signal, subprocess, sys
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    from azureml.core import Run
+    run = Run.get_context()
+    subprocess.Popen([sys.executable, "-c", "import os, signal; os.setsid(); signal.pause()"])
+    for i in range(200):
+        run.log("loss", i)
+    open("outputs/checkpoint.txt", "w").write("kept")
+    print("trained", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    for i in range(200, 400):
+        run.log("loss", i)
+    print("done", flush=True)
+"""
+"""A script with a daemon of its own that logs 200 points, writes an output, and goes on when it gets SIGUSR1."""
 
 
 class Workspace:
