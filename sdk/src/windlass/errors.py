@@ -397,7 +397,7 @@ def from_code(code: str, message: str) -> AzureMLException:
 
 
 def did_you_mean(name: str, known: "Iterable[str]") -> str:
-    """" Did you mean 'x' or 'y'?" for the names closest to ``name``, or an empty string."""
+    """ " Did you mean 'x' or 'y'?" for the names closest to ``name``, or an empty string."""
     import difflib  # here, since most programs never make a mistake
 
     close = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.6)

@@ -98,6 +98,29 @@ TABLE = (
     Setting("container_registry", "WINDLASS_CONTAINER_REGISTRY", str, None,
             "Registry, with a path if need be, such as `registry.lab:5000/windlass`, to which built images are pushed "
             "and from which other machines pull them (default: none)."),
+    Setting("agents_listen", "WINDLASS_AGENTS_LISTEN", str, "0.0.0.0:0",
+            "Address and port on which the server listens for agents on other machines, once a compute target has "
+            "some; port 0 takes a free one, once and for all."),
+    Setting("agents_address", "WINDLASS_AGENTS_ADDRESS", str, None,
+            "What agents on other machines are told to call: `host`, or `host:port` where that is not the port it "
+            "listens on (default: the address of this machine in the network of the nodes)."),
+    Setting("agents_certificate", "WINDLASS_AGENTS_CERTIFICATE", str, None,
+            "File of a certificate and its chain (PEM) for that listener; agents then ask their machine's authorities "
+            "(default: one made for the workspace, which agents pin)."),
+    Setting("agents_key", "WINDLASS_AGENTS_KEY", str, None,
+            "File of the private key (PEM) of `agents_certificate` (default: none)."),
+    Setting("lease_s", "WINDLASS_LEASE_S", float, 60.0,
+            "Seconds without a word from the server after which a node of a run with `max_retries` ends its processes; "
+            "after as long again without a word from the node the run is begun anew.", 0.5),
+    Setting("node_lost_after_s", "WINDLASS_NODE_LOST_AFTER_S", float, 300.0,
+            "Seconds without a word from a node of another machine after which its run is given up as lost, when its "
+            "engine cannot say that the node is there.", 0.5),
+    Setting("default_engine", "WINDLASS_DEFAULT_ENGINE", str, "local",
+            "Engine behind an AmlCompute cluster that names none: `local`, or the name of an attached compute target "
+            "such as a Ray cluster, whose machines it then uses."),
+    Setting("node_cache_max_gb", "WINDLASS_NODE_CACHE_MAX_GB", _gigabytes, 20_000_000_000,
+            "Size, in GB, of the snapshots' contents and data that a node of another machine keeps for later runs; "
+            "those not used for longest go first.", 0),
 )  # fmt: skip
 _BY_NAME: Dict[str, Setting] = {setting.name: setting for setting in TABLE}
 _STEADY: Dict[str, Any] = {}
@@ -106,6 +129,7 @@ _STEADY: Dict[str, Any] = {}
 HOME_VARIABLE = "WINDLASS_HOME"
 WORKSPACE_DIR_VARIABLE = "WINDLASS_WORKSPACE_DIR"
 SPOOL_DIR_VARIABLE = "WINDLASS_SPOOL_DIR"
+ELSEWHERE_VARIABLE = "WINDLASS_ELSEWHERE"
 RUN_ID_VARIABLE = "AZUREML_RUN_ID"
 REFERENCE_VARIABLE = "AZUREML_DATAREFERENCE_"
 INPUTS_VARIABLE = "AZUREML_DATASET_ENVIRONMENT_VARS"
@@ -115,6 +139,7 @@ PLACES = {
     HOME_VARIABLE: "Folder of everything local (default: the platform's user data folder, then `windlass`).",
     WORKSPACE_DIR_VARIABLE: "Set for a job: the workspace folder its run belongs to.",
     SPOOL_DIR_VARIABLE: "Set for a job: where its metric points are written.",
+    ELSEWHERE_VARIABLE: "Set for a job on another machine than the server: its agent passes its calls on.",
     RUN_ID_VARIABLE: "Set for a job: the id of its run (v1's name).",
     REFERENCE_VARIABLE + "<name>": "Set for a job: where the data of that name is (v1's name).",
     INPUTS_VARIABLE: "Set for a job: names of its dataset inputs; each is a variable, too (v1's name).",
@@ -207,6 +232,11 @@ def job_context() -> Optional[JobContext]:
     run_id, workspace = os.environ.get(RUN_ID_VARIABLE), os.environ.get(WORKSPACE_DIR_VARIABLE)
     spool = os.environ.get(SPOOL_DIR_VARIABLE)
     return JobContext(run_id, workspace, spool) if run_id and workspace and spool else None
+
+
+def elsewhere() -> bool:
+    """True in a job on another machine than its server: none can be started here, and its folders are not ours."""
+    return bool(os.environ.get(ELSEWHERE_VARIABLE))
 
 
 def model_dir() -> "Optional[str]":

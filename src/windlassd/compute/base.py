@@ -8,6 +8,11 @@ An engine knows nodes and jobs, not runs: environments, logs, metrics and the fi
   engine already holds returns its native id and starts nothing.
 - *Threads.* All methods may be called from any thread and return soon (no waiting for a job).
 - *Nothing silent.* What an engine cannot do stands in ``unsupported``, never half-done.
+- *Told, not asked.* What changes by itself (a node is lost, nodes have come) an engine says by ``AgentLink.changed``;
+  ``poll``, ``capacity`` and ``nodes`` answer from what it knows, without asking anybody.
+- *Elsewhere.* An engine whose nodes are other machines starts one agent per part there, with the ticket that
+  ``AgentLink.enlist`` gave for it on standard input, and sees to it that the agent, and what keeps its place on the
+  node, are gone once the job has ``ended``. The agent ends its processes when its standard input closes.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from typing import Protocol
 
 from windlass.errors import UserErrorException
 from windlass.specs.cluster import ClusterSpec
-from windlass.specs.launch import LaunchSpec
+from windlass.specs.launch import LaunchSpec, Ticket
 from windlass.specs.run import Reason
 
 
@@ -85,12 +90,57 @@ class JobState:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Nodes of a cluster. ``target`` is what it may have now, ``current`` what it has; current = idle + busy."""
+    """Nodes of a cluster. ``target`` is what it is to have now, ``current`` what it has.
+
+    current = idle + busy + preparing + leaving + unusable. A job gets nodes as long as there are ``idle`` ones; in an
+    elastic cluster also while ``current`` is below its maximum, and then waits, PENDING, until they have come.
+    """
 
     target: int
     current: int
     idle: int
     busy: int
+    preparing: int = 0
+    leaving: int = 0
+    unusable: int = 0
+
+
+class NodeStatus(StrEnum):
+    """What a node of a cluster does; v1's names."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PREPARING = "preparing"
+    LEAVING = "leaving"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a cluster, for ``list_nodes`` and the pages."""
+
+    name: str
+    status: NodeStatus
+    address: str | None = None
+    run_id: str | None = None
+    gpus: Sequence[int] = ()
+    """Indices of the GPUs that are handed out there."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    since: float | None = None
+    """Unix seconds at which it came to this status, where the engine knows."""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the nodes of a cluster are, for whoever makes environments for them."""
+
+    platform: str
+    """Such as ``linux-x86_64-glibc2.36``; of several kinds the one whose packages run on all."""
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    """``major.minor.micro`` → path, of interpreters that every node has."""
+    gpus: bool = False
+    """True when a node of a job has a GPU."""
 
 
 class AgentLink(Protocol):
@@ -112,11 +162,29 @@ class AgentLink(Protocol):
         """Make sure that an agent of that name runs or is being started on this machine."""
         ...
 
+    def enlist(self, agent: str, run_id: str) -> Ticket:
+        """A ticket for an agent elsewhere, good until ``dismiss``; asked again, another that replaces it.
+
+        Raises:
+            ComputeTargetException: this server has no listener that nodes could reach, and why.
+        """
+        ...
+
+    def dismiss(self, agent: str) -> None:
+        """Its tickets are good no more."""
+        ...
+
+    def changed(self, engine: str) -> None:
+        """Something that the engine's ``poll``, ``capacity`` or ``nodes`` told before is different now."""
+        ...
+
 
 class Engine(Protocol):
     """Gives jobs their nodes; see the module for what it promises."""
 
     name: str
+    elsewhere: bool
+    """True when its nodes are other machines: agents need tickets, environments are made on the node."""
 
     def unsupported(self, job: JobSpec) -> Mapping[Feature, str]:
         """Feature → reason; empty when the job can run here."""
@@ -151,10 +219,52 @@ class Engine(Protocol):
         ...
 
     def capacity(self, cluster: ClusterSpec) -> Capacity:
-        """The cluster's nodes now."""
+        """The cluster's nodes now, by number."""
+        ...
+
+    def nodes(self, cluster: ClusterSpec) -> Sequence[Node]:
+        """The cluster's nodes now, by name."""
+        ...
+
+    def pool(self, cluster: ClusterSpec) -> str:
+        """Equal for clusters whose nodes are the same machines, which so take them from each other."""
+        ...
+
+    def target(self, cluster: ClusterSpec) -> Target | None:
+        """What the nodes are; None when they are this machine.
+
+        Raises:
+            ComputeTargetException: no node is there to be asked, and why.
+        """
+        ...
+
+    def adopt(self, cluster: ClusterSpec) -> None:
+        """Know of a cluster, at the start of a server and after each change: reach its machines, keep ``min_nodes``.
+
+        Raises:
+            ComputeTargetException: its options are wrong, or what they name cannot be reached or used.
+        """
+        ...
+
+    def discard(self, cluster: ClusterSpec) -> None:
+        """The cluster was deleted: give its nodes back."""
+        ...
+
+    def close(self) -> None:
+        """This server process ends; jobs and their agents go on."""
         ...
 
 
-def on_node(launch: LaunchSpec, node: str, rank: int, variables: Mapping[str, str]) -> LaunchSpec:
-    """``launch`` for one node of the gang."""
-    return replace(launch, node=node, node_rank=rank, node_variables=dict(variables))
+def agent_of(launch: LaunchSpec, rank: int) -> str:
+    """Name of the agent that an engine elsewhere starts for the part of that rank."""
+    return f"{launch.run_id}.{launch.attempt}.{rank}"
+
+
+def on_node(
+    launch: LaunchSpec, nodes: Sequence[str], rank: int, variables: Mapping[str, str], addresses: Sequence[str] = ()
+) -> LaunchSpec:
+    """``launch`` for one node of the gang ``nodes``."""
+    return replace(
+        launch, node=nodes[rank], node_rank=rank, node_variables=dict(variables), nodes=tuple(nodes),
+        addresses=tuple(addresses),
+    )  # fmt: skip

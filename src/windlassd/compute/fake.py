@@ -7,7 +7,19 @@ from collections.abc import Mapping, Sequence
 
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.run import Reason
-from windlassd.compute.base import AgentLink, Capacity, Feature, JobSpec, JobState, NoCapacity, Phase, Plan
+from windlassd.compute.base import (
+    AgentLink,
+    Capacity,
+    Feature,
+    JobSpec,
+    JobState,
+    NoCapacity,
+    Node,
+    NodeStatus,
+    Phase,
+    Plan,
+    Target,
+)
 
 
 class FakeEngine:
@@ -17,6 +29,7 @@ class FakeEngine:
     """
 
     name = "fake"
+    elsewhere = False
 
     def __init__(self, link: AgentLink | None = None) -> None:
         self.submitted: list[str] = []
@@ -74,6 +87,30 @@ class FakeEngine:
         with self._lock:
             idle = len(self._free(cluster))
         return Capacity(cluster.max_nodes, cluster.max_nodes, idle, cluster.max_nodes - idle)
+
+    def nodes(self, cluster: ClusterSpec) -> Sequence[Node]:
+        """Those that jobs have, then the free ones."""
+        with self._lock:
+            jobs = [(j, nodes) for j, nodes in self._jobs.values() if j.cluster.name == cluster.name]
+            busy = [Node(name, NodeStatus.RUNNING, run_id=j.launch.run_id) for j, nodes in jobs for name in nodes]
+            return [*busy, *(Node(name, NodeStatus.IDLE) for name in self._free(cluster))]
+
+    def pool(self, cluster: ClusterSpec) -> str:
+        """Every cluster has nodes of its own."""
+        return f"{self.name}:{cluster.name}"
+
+    def target(self, cluster: ClusterSpec) -> Target | None:
+        """This machine."""
+        return None
+
+    def adopt(self, cluster: ClusterSpec) -> None:
+        """Nothing is to be reached."""
+
+    def discard(self, cluster: ClusterSpec) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _free(self, cluster: ClusterSpec) -> list[str]:
         taken = {n for job, nodes in self._jobs.values() if job.cluster.name == cluster.name for n in nodes}

@@ -16,7 +16,20 @@ from windlass.specs.cluster import ClusterSpec
 from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import Reason
 from windlassd.compute import _gpus
-from windlassd.compute.base import AgentLink, Capacity, Feature, JobSpec, JobState, NoCapacity, Phase, Plan, on_node
+from windlassd.compute.base import (
+    AgentLink,
+    Capacity,
+    Feature,
+    JobSpec,
+    JobState,
+    NoCapacity,
+    Node,
+    NodeStatus,
+    Phase,
+    Plan,
+    Target,
+    on_node,
+)
 
 AGENT = "local"
 """Name of the one agent of this machine."""
@@ -34,6 +47,7 @@ class LocalEngine:
     """The engine ``local``. It holds only what can be told again after a restart (``reattach``)."""
 
     name = "local"
+    elsewhere = False
 
     def __init__(self, link: AgentLink, gpus: Sequence[int] | None = None) -> None:
         self._link = link
@@ -79,8 +93,8 @@ class LocalEngine:
             self._jobs[job.native_id] = _Job(job, nodes, (note,) if note else ())
             variables = self._variables(gpus)
         self._link.ensure(AGENT)
-        for rank, node in enumerate(nodes):
-            self._link.start(AGENT, on_node(job.launch, node, rank, variables))
+        for rank in range(len(nodes)):
+            self._link.start(AGENT, on_node(job.launch, nodes, rank, variables))
         return job.native_id
 
     def reattach(self, job: JobSpec, nodes: Sequence[str], started: bool) -> str:
@@ -89,8 +103,8 @@ class LocalEngine:
             gpus, _ = self._gpus.take(job.native_id, _gpus_of(job.cluster, len(self._gpus)))
             self._jobs[job.native_id] = _Job(job, tuple(nodes), ())
             variables = self._variables(gpus)
-        for rank, node in enumerate(nodes):
-            self._link.adopt(AGENT, on_node(job.launch, node, rank, variables), started)
+        for rank in range(len(nodes)):
+            self._link.adopt(AGENT, on_node(job.launch, nodes, rank, variables), started)
         self._link.ensure(AGENT)
         return job.native_id
 
@@ -119,6 +133,30 @@ class LocalEngine:
             idle = len(self._free(cluster))
             busy = sum(len(job.nodes) for job in self._jobs.values() if job.spec.cluster.name == cluster.name)
         return Capacity(target=cluster.max_nodes, current=idle + busy, idle=idle, busy=busy)
+
+    def nodes(self, cluster: ClusterSpec) -> Sequence[Node]:
+        """Its slots: those that runs have, then the free ones."""
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if job.spec.cluster.name == cluster.name]
+            busy = [Node(name, NodeStatus.RUNNING, run_id=j.spec.launch.run_id) for j in jobs for name in j.nodes]
+            return [*busy, *(Node(name, NodeStatus.IDLE) for name in self._free(cluster))]
+
+    def pool(self, cluster: ClusterSpec) -> str:
+        """Every cluster has slots of its own."""
+        return f"{self.name}:{cluster.name}"
+
+    def target(self, cluster: ClusterSpec) -> Target | None:
+        """This machine."""
+        return None
+
+    def adopt(self, cluster: ClusterSpec) -> None:
+        """Slots always exist."""
+
+    def discard(self, cluster: ClusterSpec) -> None:
+        """Slots are nothing that could be given back."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _free(self, cluster: ClusterSpec) -> list[str]:
         taken = {n for job in self._jobs.values() if job.spec.cluster.name == cluster.name for n in job.nodes}

@@ -15,8 +15,9 @@ from typing import Any
 
 import windlassd
 from windlass import settings
+from windlass.errors import ComputeTargetException
 from windlass.specs._codec import to_wire
-from windlass.specs.launch import ACCEPTED_PROTOCOLS, PROTOCOL, LaunchSpec
+from windlass.specs.launch import ACCEPTED_PROTOCOLS, PROTOCOL, LaunchSpec, Ticket
 from windlass.specs.run import Reason
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,16 @@ class AgentHub:
     def ensure(self, agent: str) -> None:
         """Start the agent's process unless it is connected, starting, or alive and about to connect."""
         self._on_loop(self._ensure, agent)
+
+    def enlist(self, agent: str, run_id: str) -> Ticket:
+        """See ``AgentLink.enlist``."""
+        raise ComputeTargetException("This server has no listener for agents on other machines yet.")
+
+    def dismiss(self, agent: str) -> None:
+        """See ``AgentLink.dismiss``."""
+
+    def changed(self, engine: str) -> None:
+        """See ``AgentLink.changed``."""
 
     def heard(self, agent: str, key: Key, started: bool = False) -> None:
         """The agent told something of a part. Loop thread."""

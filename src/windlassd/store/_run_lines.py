@@ -30,7 +30,7 @@ def line_of(row: Any) -> RunLine:
         f'"description":{_or_null(row.description)},"tags":{row.tags},"properties":{row.properties},'
         f'"environment":{row.environment},"nodes":{row.nodes},"exit_code":{_number(row.exit_code)},'
         f'"exit_signal":{_or_null(row.exit_signal)},"lost_points":{row.lost_points},'
-        f'"verified":{"true" if row.verified else "false"},"history":[]}}',
+        f'"verified":{"true" if row.verified else "false"},"attempt":{row.attempt},"parts":{row.parts},"history":[]}}',
     )
 
 

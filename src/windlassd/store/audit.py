@@ -26,7 +26,13 @@ from windlassd.store.schema import chunks, experiments, outlines, run_history, r
 
 _LISTED, _DICTIONARY = "[]", "{}"
 _EMPTY = {
-    "runs": {"tags": _DICTIONARY, "properties": _DICTIONARY, "environment": _DICTIONARY, "nodes": _LISTED},
+    "runs": {
+        "tags": _DICTIONARY,
+        "properties": _DICTIONARY,
+        "environment": _DICTIONARY,
+        "nodes": _LISTED,
+        "parts": _LISTED,
+    },
     "experiments": {"tags": _DICTIONARY},
     "models": {"tags": _DICTIONARY, "properties": _DICTIONARY, "datasets": _LISTED, "resources": _DICTIONARY},
     "datasets": {"tags": _DICTIONARY},

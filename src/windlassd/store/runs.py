@@ -58,8 +58,8 @@ _SET = update(runs).where(runs.c.id == bindparam("of"))
 _DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
 
 _SPECS = 256  # kept decoded
-_PLAIN = frozenset({"display_name", "description", "exit_code", "exit_signal", "lost_points", "verified"})
-_AS_JSON = frozenset({"environment", "nodes"})
+_PLAIN = frozenset({"display_name", "description", "exit_code", "exit_signal", "lost_points", "verified", "attempt"})
+_AS_JSON = frozenset({"environment", "nodes", "parts"})
 
 
 def find_run(db: Connection, run_id: str, history: bool = False) -> RunRecord | None:
@@ -192,7 +192,7 @@ def create_run(db: Connection, run_id: str, spec: RunSpec, *, now: float, reques
         "id": run_id, "experiment_id": experiment_id, "number": number, "status": str(RunStatus.NOT_STARTED),
         "created": time, "request_id": request_id, "display_name": spec.display_name, "tags": to_json(spec.tags),
         "properties": to_json(spec.properties), "parent_id": spec.parent_id, "environment": "{}", "nodes": "[]",
-        "lost_points": 0, "verified": False,
+        "lost_points": 0, "verified": False, "attempt": 1, "parts": "[]",
     }  # fmt: skip
     try:
         key = db.execute(insert(runs), row).inserted_primary_key
@@ -290,8 +290,8 @@ def _absent(run_id: str) -> UserErrorException:
 
 
 def _record(row: Any) -> RunRecord:
-    columns = f"[{row.tags},{row.properties},{row.environment},{row.nodes}]"  # one call instead of four
-    tags, properties, environment, nodes = json.loads(columns)
+    columns = f"[{row.tags},{row.properties},{row.environment},{row.nodes},{row.parts}]"  # one call for all
+    tags, properties, environment, nodes, parts = json.loads(columns)
     return RunRecord(
         id=row.id,
         experiment=row.experiment,
@@ -313,6 +313,8 @@ def _record(row: Any) -> RunRecord:
         exit_signal=row.exit_signal,
         lost_points=row.lost_points,
         verified=row.verified,
+        attempt=row.attempt,
+        parts=tuple(parts),
     )
 
 

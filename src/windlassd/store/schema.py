@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The Alembic revision that these tables are; a test holds it equal to the head of ``migrations/``."""
 
 # Conditions of partial indexes. A query must use the same text, or SQLite does not see that the index serves it.
@@ -91,6 +91,8 @@ runs = Table(
     Column("exit_signal", Text),
     Column("lost_points", BigInteger, nullable=False),
     Column("verified", Boolean, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("parts", Text, nullable=False, server_default="[]"),  # JSON
 )
 Index("ix_runs_experiment_id_status_seq", runs.c.experiment_id, runs.c.status, runs.c.seq)
 Index("ix_runs_experiment_id_seq", runs.c.experiment_id, runs.c.seq)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from windlass.specs.cluster import ClusterSpec
-from windlass.specs.launch import LaunchSpec
+from windlass.specs.launch import LaunchSpec, Ticket
 from windlass.specs.run import Reason
 from windlassd.compute.base import Engine, Feature, JobSpec, NoCapacity, Phase, Plan
 
@@ -26,6 +26,9 @@ class RecordingLink:
     adopted: list[tuple[str, LaunchSpec, bool]] = field(default_factory=list)
     stopped: list[tuple[str, str, int, Reason]] = field(default_factory=list)
     ensured: list[str] = field(default_factory=list)
+    enlisted: list[tuple[str, str]] = field(default_factory=list)
+    dismissed: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
 
     def start(self, agent: str, launch: LaunchSpec) -> None:
         """Note it."""
@@ -42,6 +45,19 @@ class RecordingLink:
     def ensure(self, agent: str) -> None:
         """Note it."""
         self.ensured.append(agent)
+
+    def enlist(self, agent: str, run_id: str) -> Ticket:
+        """A ticket to nowhere."""
+        self.enlisted.append((agent, run_id))
+        return Ticket(agent, "test", "0" * 8, ("https://192.0.2.1:1",), "token")
+
+    def dismiss(self, agent: str) -> None:
+        """Note it."""
+        self.dismissed.append(agent)
+
+    def changed(self, engine: str) -> None:
+        """Note it."""
+        self.changes.append(engine)
 
 
 def job_of(run_id: str, cluster: ClusterSpec, nodes: int = 1, attempt: int = 1, processes: int = 1) -> JobSpec:

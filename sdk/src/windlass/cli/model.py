@@ -124,9 +124,7 @@ def register(
 
 @app.command("delete")
 def delete(
-    model: Annotated[
-        str, typer.Argument(metavar="NAME:VERSION", help="The version to delete.", show_default=False)
-    ],
+    model: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="The version to delete.", show_default=False)],
     workspace: WorkspaceName = None,
 ) -> None:
     """Delete a version of a model.

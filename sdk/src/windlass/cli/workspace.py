@@ -187,9 +187,7 @@ def _print_plan(answer: "Dict[str, Any]", json: bool) -> None:
     if json:
         as_json(answer)
         return
-    rows = [
-        (run["id"], ago(run["ended"]), str(run["children"] or ""), size(run["bytes"])) for run in answer["runs"]
-    ]
+    rows = [(run["id"], ago(run["ended"]), str(run["children"] or ""), size(run["bytes"])) for run in answer["runs"]]
     columns = (Column("RUN"), Column("ENDED"), Column("CHILDREN", right=True), Column("SIZE", right=True))
     table(columns, rows, empty="No run is that old.")
     if answer["kept"]:

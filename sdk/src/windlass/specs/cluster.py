@@ -24,6 +24,11 @@ class ClusterSpec:
     idle_seconds_before_scaledown: int = 1800
     description: Optional[str] = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    node_resources: Mapping[str, float] = field(default_factory=dict)
+    """What one node of a job asks of an engine that hands out machines by resources, such as ``{"CPU": 4, "GPU": 1}``;
+    empty: what the size says, else one CPU."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The engine's own, such as the ``address`` of a Ray cluster. Never a secret: that is kept beside."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "ClusterSpec":

@@ -55,6 +55,10 @@ class RunSpec:
     """More for v1's ``runDefinition``: shown, never read."""
     container: ContainerOptions = field(default_factory=ContainerOptions)
     """How its container runs, where the environment has one."""
+    priority: int = 0
+    """Among the runs that wait for the same cluster, higher ones are first; then the order of submission."""
+    max_retries: int = 0
+    """How often it is begun anew, elsewhere, when a node of it is lost; never for what the script did itself."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "RunSpec":
@@ -110,6 +114,11 @@ class RunRecord:
     """Metric points that could not be written because the disk was full, or whose spool was damaged."""
     verified: bool = False
     """True once every kept file has a checksum."""
+    attempt: int = 1
+    """Which attempt is under way, or was the last."""
+    parts: Tuple[Mapping[str, Any], ...] = ()
+    """Of the nodes of the attempt, by rank: ``rank``, ``node``, ``status`` (``given``, ``running``, ``ended``,
+    ``lost``) and, once ended, its ``outcome``. Empty before it has nodes, and for runs from before there were parts."""
     history: Tuple[Mapping[str, Any], ...] = ()
     """One entry per change: ``time``, ``status``, ``reason`` (code and message); filled for one run, not in lists."""
 
