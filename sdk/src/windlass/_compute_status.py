@@ -6,6 +6,8 @@ from typing import Any, Dict, Mapping, Optional
 
 from windlass._details import iso_time
 
+_COUNTED = ("target", "current", "idle", "busy", "preparing", "leaving", "unusable")
+
 
 class ScaleSettings:
     """How far a cluster scales."""
@@ -126,16 +128,20 @@ class AmlComputeStatus:
 def status_from_wire(data: "Mapping[str, Any]") -> AmlComputeStatus:
     """The state in a ``GET /v1/computes/NAME`` answer."""
     spec, capacity = data["spec"], data.get("capacity") or {}
-    current, target = int(capacity.get("current") or 0), int(capacity.get("target") or 0)
+    number = {name: int(capacity.get(name) or 0) for name in _COUNTED}
+    current, target = number["current"], number["target"]
     counts = AmlComputeNodeStateCounts(
-        idle_node_count=int(capacity.get("idle") or 0), leaving_node_count=0, preempted_node_count=0,
-        preparing_node_count=max(0, target - current), running_node_count=int(capacity.get("busy") or 0),
-        unusable_node_count=0,
+        idle_node_count=number["idle"], leaving_node_count=number["leaving"], preempted_node_count=0,
+        preparing_node_count=number["preparing"], running_node_count=number["busy"],
+        unusable_node_count=number["unusable"],
     )  # fmt: skip
+    steady = target == current and not number["preparing"] and not number["leaving"]
+    trouble = data.get("trouble")
     modified = iso_time(data.get("modified"))
     return AmlComputeStatus(
-        allocation_state="Steady" if target == current else "Resizing", allocation_state_transition_time=modified,
-        creation_time=iso_time(data.get("created")), current_node_count=current, errors=None, modified_time=modified,
+        allocation_state="Steady" if steady else "Resizing", allocation_state_transition_time=modified,
+        creation_time=iso_time(data.get("created")), current_node_count=current,
+        errors=[{"code": "unreachable", "message": trouble}] if trouble else None, modified_time=modified,
         node_state_counts=counts, provisioning_state="Succeeded", provisioning_state_transition_time=modified,
         scale_settings=ScaleSettings(spec["min_nodes"], spec["max_nodes"], spec["idle_seconds_before_scaledown"]),
         target_node_count=target, vm_priority=str(spec["vm_priority"]).capitalize(), vm_size=spec.get("vm_size"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 from windlass._config_object import to_dictionary
 from windlass._docker_arguments import Parsed, size_bytes
 from windlass._environment_sections import DEFAULT_SHM_SIZE
-from windlass._job import Job, argument_text, count, data_of, duration, folder_path, script_path
+from windlass._job import Job, argument_text, count, data_of, duration, folder_path, priority, script_path
 from windlass._not_offered import not_offered
 from windlass._runconfig_parts import DataReferenceConfiguration
 from windlass._warn import warn
@@ -24,7 +24,6 @@ MADE_CLUSTER = "amlcompute"
 """v1's target of a run that gets a cluster of its own."""
 _DISTRIBUTED = "Distributed training comes later: use one node with one process."
 _UNOFFERED = {
-    "priority": "Give the cluster a priority instead.",
     "output_data": "Give an OutputFileDatasetConfig among the arguments.",
     "datacaches": "Data is used where it lies.",
     "services": "Start the service in your script.",
@@ -79,6 +78,8 @@ def job_of(
         data=tuple(_once(data)),
         vm_size=config.amlcompute.vm_size if config.target == MADE_CLUSTER else None,
         vm_priority=config.amlcompute.vm_priority if config.target == MADE_CLUSTER else None,
+        use_gpu=bool(config.environment.docker.gpu_support),
+        priority=priority("priority", config.priority),
         definition=_definition(config, environment.container),
         container=docker.options,
         logins=config.environment.docker._logins(),

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from windlass import settings
 from windlass._not_offered import not_offered
 from windlass.data_reference import DataPath, DataReference, store_path
 from windlass.errors import UserErrorException
@@ -23,6 +24,8 @@ class DataFile(NamedTuple):
     place: str
     """Where it lies: on this machine, or in the datastore."""
     datastore: Optional[str] = None
+    changed: Optional[float] = None
+    """When it was changed last, in Unix seconds, where its datastore said so."""
 
 
 class Given(NamedTuple):
@@ -95,7 +98,7 @@ def files_of(
 
 
 def local_path(workspace: "Optional[Workspace]", file: DataFile) -> str:
-    """Where the file's bytes lie on this machine.
+    """Where the file's bytes lie on this machine; to a job on another than the server's they are brought first.
 
     Raises:
         UserErrorException: they lie on another, or lead out of their datastore.
@@ -104,6 +107,10 @@ def local_path(workspace: "Optional[Workspace]", file: DataFile) -> str:
         return file.place
     from windlass._files import inside
 
+    if settings.elsewhere() and workspace is not None:
+        from windlass._fetched_files import fetched
+
+        return fetched(workspace, file)
     root = str(_stores(workspace)[file.datastore])
     if not os.path.isdir(root):
         raise UserErrorException(
@@ -129,8 +136,10 @@ def _in_store(workspace: "Optional[Workspace]", place: DataPlace) -> "List[DataF
     assert workspace is not None and place.datastore is not None
     base = fixed_part(place.path) if is_pattern(place.path) else place.path
     address = "/v1/datastores/%s/files" % quote(place.datastore)
-    names = [entry["path"] for entry in workspace._client.get(address, prefix=base or None)["files"]]
-    return [DataFile(_below(name, base), name, place.datastore) for name in _chosen(names, place.path, base)]
+    listed = workspace._client.get(address, prefix=base or None)["files"]
+    changed = {entry["path"]: entry["modified"] for entry in listed}
+    names = _chosen(list(changed), place.path, base)
+    return [DataFile(_below(name, base), name, place.datastore, changed[name]) for name in names]
 
 
 def _local(path: str) -> "List[DataFile]":

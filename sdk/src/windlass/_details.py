@@ -95,7 +95,7 @@ def _definition(record: RunRecord) -> Details:
         jobName=None,
         maxRunDurationSeconds=spec.max_run_duration_s,
         nodeCount=spec.node_count,
-        priority=None,
+        priority=spec.priority or None,
         environment=_environment(record),
         history={"outputCollection": True, "directoriesToWatch": ["logs"]},
         amlCompute={"clusterMaxNodeCount": spec.node_count},

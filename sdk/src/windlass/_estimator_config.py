@@ -41,6 +41,8 @@ def fill(config: RunConfiguration, given: "Dict[str, Any]", estimator_name: str)
     _set_target(config, given)
     _set_distribution(config, given, estimator_name)
     config.environment = _environment(given)
+    if given.get("use_gpu"):
+        config.environment.docker.gpu_support = True
     config.environment_variables = given.get("environment_variables") or {}
     config.docker.use_docker = bool(given.get("use_docker", True))
     _set_shared_memory(config, given.get("shm_size"))

@@ -13,6 +13,8 @@ from windlass.specs.container import ContainerOptions
 from windlass.specs.data import DataSpec
 from windlass.specs.environment import EnvironmentSpec
 
+MOST_RETRIES = 1000
+
 
 @dataclass(frozen=True)
 class Job:
@@ -38,6 +40,12 @@ class Job:
     vm_size: Optional[str] = None
     """Make a cluster of this size instead of taking ``target``."""
     vm_priority: Optional[str] = None
+    use_gpu: bool = False
+    """Asked for in so many words, not by the target's size."""
+    priority: int = 0
+    """Among runs that wait for the same cluster, higher ones are first."""
+    max_retries: int = 0
+    """How often it is begun anew when a node of it is lost."""
     definition: Dict[str, Any] = field(default_factory=dict)
     """More for ``runDefinition``: shown, never read."""
     container: ContainerOptions = field(default_factory=ContainerOptions)
@@ -88,6 +96,37 @@ def count(argument: str, value: Any) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserErrorException("%s=%r must be a whole number of at least 1." % (argument, value))
+    return value
+
+
+def priority(argument: str, value: Any) -> int:
+    """A place in line as a whole number, 0 for None; higher ones are first.
+
+    Raises:
+        UserErrorException: it is none; the message names ``argument``.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserErrorException(
+            "%s=%r must be a whole number: runs with a higher one are first in line, 0 is usual." % (argument, value)
+        )
+    return value
+
+
+def retries(argument: str, value: Any) -> int:
+    """How often a run may be begun anew, as a whole number; 0 for None.
+
+    Raises:
+        UserErrorException: it is none; the message names ``argument``.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise UserErrorException(
+            "%s=%r must be a whole number from 0 to %d: so often a run whose node is lost is begun anew on another."
+            % (argument, value, MOST_RETRIES)
+        )
     return value
 
 

@@ -6,8 +6,13 @@ from typing import Any, Mapping, NoReturn, Optional, Tuple
 
 from windlass.errors import NotOffered
 
-ONE_ONLY = {"node_count": "Use node_count=1.", "process_count_per_node": "Use process_count_per_node=1."}
+ONE_ONLY = {"process_count_per_node": "Use process_count_per_node=1."}
 """Parameters of any job that may be 1 and no more yet."""
+NODES_APART = (
+    "Use node_count=1, or leave the distributed settings out: the script is then started once on each node, with its "
+    "number in AZ_BATCHAI_TASK_INDEX and the addresses of all nodes in AZ_BATCH_HOST_LIST."
+)
+"""What to do about several nodes as long as there are no launchers for distributed training."""
 
 
 def not_offered(what: str, instead: str = "") -> NotOffered:

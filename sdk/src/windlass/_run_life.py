@@ -8,6 +8,8 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+from windlass import settings
+from windlass._away import send_files
 from windlass._not_offered import not_offered
 from windlass._run_logging import RunLogging
 from windlass._spools import write_end
@@ -118,6 +120,8 @@ class RunLife(RunLogging):
         if self._ended_outside():
             self._let_go(self._record().status.value)
             return
+        if self._metrics is not None and settings.elsewhere():
+            send_files(self._client, self._id, self._metrics.folder)
         for name, path in self._folders.written() if self._folders is not None else ():
             self.upload_file(name, path)
         self._expect_end()

@@ -17,6 +17,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Set
 
+from windlass import settings
+from windlass._away import send_files, spool_folder
 from windlass._metrics_log import MetricsLog, metrics_log
 from windlass._spools import frames_at, spool_files
 from windlass.errors import AzureMLException, ServiceUnavailable
@@ -114,8 +116,9 @@ class Session:
     def take_over(self, run_id: str) -> str:
         """Hold from now on a run that another process began; returns its spool folder."""
         answer = self._client.post("/v1/clients/%s/runs" % self.id, {"run_id": run_id, "owner": owner()})
-        self.hold(run_id, answer["spool"])
-        return str(answer["spool"])
+        spool = spool_folder(self._client, run_id, answer)
+        self.hold(run_id, spool)
+        return spool
 
     def ended_outside(self, run_id: str) -> bool:
         """True when the run was this process's and somebody else ended it."""
@@ -222,6 +225,8 @@ class Session:
         from windlass._transport.client import quote
 
         moved = False
+        if settings.elsewhere():
+            send_files(self._client, run_id, spool)
         for name, path in spool_files(spool):
             while True:
                 start = self._acked.get(path, 0)
@@ -266,11 +271,13 @@ def begin(client: "Client", asked: "Mapping[str, Any]", folder: "Optional[str]" 
     from windlass.specs.run import RunRecord
 
     held = session(client)
-    body = dict(asked, request_id=str(uuid.uuid4()), line=held.id, owner=owner(), folder=folder)
+    shown = None if settings.elsewhere() else folder
+    body = dict(asked, request_id=str(uuid.uuid4()), line=held.id, owner=owner(), folder=shown)
     answer = client.post("/v1/interactive", body)
     record = RunRecord.from_wire(answer["run"])
-    held.hold(record.id, answer["spool"])
-    return record, metrics_log(answer["spool"])
+    spool = spool_folder(client, record.id, answer)
+    held.hold(record.id, spool)
+    return record, metrics_log(spool)
 
 
 def _daemon(name: str, work: Any) -> threading.Thread:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequ
 from windlass import _registry_logins, _snapshot
 from windlass._git import GitState
 from windlass._job import Job
-from windlass._not_offered import ONE_ONLY, not_offered
+from windlass._not_offered import NODES_APART, ONE_ONLY, not_offered
 from windlass._registry_logins import RegistryLogin
 from windlass.conda_dependencies import package_name
 from windlass.errors import (
@@ -89,6 +89,7 @@ def prepare(
         framework=job.framework, communicator=job.communicator, display_name=display_name, tags=tags,
         source_directory=root, git=git_facts, submitted_by=_user(), data=job.data,
         command=job.command, shell=job.shell, definition=job.definition, container=job.container,
+        priority=job.priority, use_gpu=job.use_gpu, max_retries=job.max_retries,
     )  # fmt: skip
     return Prepared(spec, listing, job.logins)
 
@@ -180,7 +181,7 @@ def check_counts(client: Client, job: Job, source_bytes: int) -> None:
     Raises:
         ComputeTargetException: there is no such target; near matches are named.
         UserErrorException: more nodes than it may have.
-        NotOffered: more than one process.
+        NotOffered: more than one process on a node, or several nodes that a launcher must bring together.
     """
     asks = job.node_count > 1 or source_bytes > _SENT_AT_ONCE_BYTES  # else the server's answer to the job says it
     most = _max_nodes(client, job.target) if asks else None
@@ -189,9 +190,12 @@ def check_counts(client: Client, job: Job, source_bytes: int) -> None:
             "node_count=%d is more than the compute target %r may have (max_nodes=%d). Lower node_count, or raise "
             "max_nodes with update()." % (job.node_count, job.target, most)
         )
-    for argument, value in (("node_count", job.node_count), ("process_count_per_node", job.process_count_per_node)):
-        if value > 1:
-            raise not_offered("Distributed training (%s=%d)" % (argument, value), ONE_ONLY[argument])
+    if job.node_count > 1 and job.communicator.lower() != "none":
+        what = "Distributed training on several nodes (node_count=%d, communicator=%r)"
+        raise not_offered(what % (job.node_count, job.communicator), NODES_APART)
+    if job.process_count_per_node > 1:
+        what = "Distributed training (process_count_per_node=%d)" % job.process_count_per_node
+        raise not_offered(what, ONE_ONLY["process_count_per_node"])
 
 
 def check_listed(script: str, job: Job, listing: "_snapshot.Listing") -> None:

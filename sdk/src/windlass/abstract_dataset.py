@@ -156,10 +156,10 @@ class AbstractDataset:
         import os
         from datetime import datetime, timezone
 
-        from windlass._data_files import files_of, local_path
+        from windlass._data_files import files_of
 
         files = files_of(self._workspace, self._places)
-        times = [os.stat(local_path(self._workspace, file)).st_mtime for file in files]
+        times = [os.stat(file.place).st_mtime if file.changed is None else file.changed for file in files]
         return datetime.fromtimestamp(max(times), timezone.utc) if times else None
 
     def add_tags(self, tags: "Optional[Dict[str, str]]" = None) -> None:

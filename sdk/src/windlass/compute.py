@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ from windlass._compute_status import (
     status_from_wire,
 )
 from windlass._details import iso_time, unix_time
-from windlass._not_offered import AbsentMethod, OnlyDefault, refuse_options
+from windlass._not_offered import AbsentMethod, OnlyDefault, not_offered, refuse_options
 from windlass._transport.client import quote
 from windlass.errors import ComputeTargetException, UserErrorException, did_you_mean
 from windlass.specs import vm_sizes
@@ -29,6 +30,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z|[A-Za-z]\Z")
 _PRIORITIES = ("dedicated", "lowpriority")
 _AZURE_SIZES = ("STANDARD_", "BASIC_")
 _POLL_S = 1.0
+_KINDS = {"ray": ("windlass.ray_compute", "RayCompute")}
+"""Engine → module and class of its attached targets."""
 _AZURE_ONLY = "It is about Azure resources; leave it out."
 _ACTIVE = ("NotStarted", "Starting", "Provisioning", "Preparing", "Queued", "Running", "Finalizing", "CancelRequested",
            "NotResponding")  # fmt: skip
@@ -39,6 +42,7 @@ __all__ = [
     "AmlComputeProvisioningConfiguration",
     "AmlComputeStatus",
     "ComputeTarget",
+    "ComputeTargetAttachConfiguration",
     "ComputeTargetProvisioningConfiguration",
     "ScaleSettings",
 ]
@@ -120,7 +124,7 @@ class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration
                 "vm_priority=%r must be one of: %s." % (self.vm_priority, ", ".join(_PRIORITIES))
             )
         scale = self.scale_settings
-        _check_scale(scale.minimum_node_count, scale.maximum_node_count, scale.idle_seconds_before_scaledown)
+        check_scale(scale.minimum_node_count, scale.maximum_node_count, scale.idle_seconds_before_scaledown)
 
     def _spec(self, name: str) -> ClusterSpec:
         return ClusterSpec(
@@ -129,6 +133,19 @@ class AmlComputeProvisioningConfiguration(ComputeTargetProvisioningConfiguration
             idle_seconds_before_scaledown=self.scale_settings.idle_seconds_before_scaledown,
             description=self.description, tags=dict(self.tags or {}),
         )  # fmt: skip
+
+
+class ComputeTargetAttachConfiguration:
+    """Which existing machines a compute target shall be."""
+
+    def __init__(self, type: str) -> None:
+        self.type = type
+
+    def validate_configuration(self) -> None:
+        """Raise ComputeTargetException when a value is wrong."""
+
+    def _attach(self, workspace: "Workspace", name: str) -> "ComputeTarget":
+        raise NotImplementedError
 
 
 class ComputeTarget:
@@ -141,7 +158,7 @@ class ComputeTarget:
     type = "AmlCompute"
 
     def __new__(cls, workspace: "Workspace", name: str) -> "ComputeTarget":
-        """An object of the class that fits the target; clusters are the only kind so far."""
+        """An object of the class that fits the target; one that turns out to be of another kind becomes that."""
         return super().__new__(AmlCompute if cls is ComputeTarget else cls)
 
     def __init__(self, workspace: "Workspace", name: str) -> None:
@@ -156,6 +173,9 @@ class ComputeTarget:
         return target
 
     def _begin(self, workspace: "Workspace", data: "Mapping[str, Any]") -> None:
+        kind = _KINDS.get(data["spec"].get("engine") or "")
+        if kind is not None and type(self) is AmlCompute and not _is_shared(data["spec"]):
+            self.__class__ = getattr(importlib.import_module(kind[0]), kind[1])
         self.workspace = workspace
         self._data = data
         self._spec = ClusterSpec.from_wire(data["spec"])
@@ -176,14 +196,29 @@ class ComputeTarget:
                 "provisioning_configuration=%r: give AmlCompute.provisioning_configuration(...)."
                 % (provisioning_configuration,)
             )
-        if not isinstance(name, str) or not _NAME.match(name):
-            raise ComputeTargetException(
-                "name=%r: a compute target's name has 1 to 63 letters, digits or '-', and begins with a letter."
-                % (name,)
-            )
+        check_name(name)
         provisioning_configuration.validate_configuration()
-        spec = provisioning_configuration._spec(name)
-        return ComputeTarget._of(workspace, workspace._client.put("/v1/computes/%s" % quote(name), to_wire(spec)))
+        wire = to_wire(provisioning_configuration._spec(name))
+        wire.pop("engine")  # the one it has, else the setting default_engine's: the server knows
+        return ComputeTarget._of(workspace, workspace._client.put("/v1/computes/%s" % quote(name), wire))
+
+    @staticmethod
+    def attach(
+        workspace: "Workspace", name: str, attach_configuration: ComputeTargetAttachConfiguration
+    ) -> "ComputeTarget":
+        """Make existing machines a compute target, or the one of that name what this configuration says.
+
+        Raises:
+            ComputeTargetException: the name or the configuration is wrong, or the machines cannot be reached or used.
+        """
+        if not isinstance(attach_configuration, ComputeTargetAttachConfiguration):
+            raise ComputeTargetException(
+                "attach_configuration=%r: give RayCompute.attach_configuration(...); what Azure has cannot be attached."
+                % (attach_configuration,)
+            )
+        check_name(name)
+        attach_configuration.validate_configuration()
+        return attach_configuration._attach(workspace, name)
 
     @staticmethod
     def list(workspace: "Workspace") -> "List[ComputeTarget]":
@@ -286,8 +321,9 @@ class ComputeTarget:
             type(self).__name__, self.name, self._spec.vm_size, self._spec.max_nodes,
         )  # fmt: skip
 
-    attach = AbsentMethod("Make a cluster: ComputeTarget.create(ws, name, AmlCompute.provisioning_configuration()).")
-    detach = AbsentMethod("Use delete().")
+    def detach(self) -> None:
+        """v1's; a cluster that was made here is deleted instead."""
+        raise not_offered("%s.detach()" % type(self).__name__, "Use delete().")
 
 
 class AmlCompute(ComputeTarget):
@@ -355,7 +391,7 @@ class AmlCompute(ComputeTarget):
             if time.monotonic() > deadline:
                 raise ComputeTargetException(
                     "After %g minutes %r %s." % (timeout_in_minutes, self.name, "is still there" if is_delete_operation
-                    else "has %d of %d nodes" % (self.status.current_node_count, wanted))
+                    else "has %d of %d nodes%s" % (self._ready(), wanted, self._trouble()))
                 )  # fmt: skip
             time.sleep(_POLL_S)
         if show_output:
@@ -366,7 +402,15 @@ class AmlCompute(ComputeTarget):
 
     def _has_nodes(self, wanted: int) -> bool:
         self.refresh_state()
-        return self.status.current_node_count >= wanted
+        return self._ready() >= wanted
+
+    def _ready(self) -> int:
+        """Nodes that can be used, when it was last read."""
+        counts = self.status.node_state_counts
+        return counts.idle_node_count + counts.running_node_count
+
+    def _trouble(self) -> str:
+        return ": %s" % self._data["trouble"] if self._data.get("trouble") else ""
 
     def _is_gone(self) -> bool:
         try:
@@ -406,13 +450,8 @@ class AmlCompute(ComputeTarget):
         return ScaleSettings(spec.min_nodes, spec.max_nodes, spec.idle_seconds_before_scaledown)
 
     def list_nodes(self) -> "List[Dict[str, Any]]":
-        """Its nodes in v1's shape: those of runs with their run, and the idle ones."""
-        nodes = [_node(name, "running", run.id) for run in self._active_records() for name in run.nodes]
-        taken = {node["nodeId"] for node in nodes}
-        self.refresh_state()
-        idle = int((self._data.get("capacity") or {}).get("idle") or 0)
-        free = [name for name in ("%s-%d" % (self.name, i) for i in range(self._spec.max_nodes)) if name not in taken]
-        return nodes + [_node(name, "idle", None) for name in free[:idle]]
+        """Its nodes in v1's shape: ``nodeState`` is idle, running, preparing, leaving or unusable."""
+        return [_node(node) for node in self.workspace._client.get("/v1/computes/%s/nodes" % quote(self.name))["nodes"]]
 
     def get_active_runs(
         self, type: "Optional[str]" = None, tags: Any = None, properties: Any = None, status: "Optional[str]" = None
@@ -450,7 +489,7 @@ class AmlCompute(ComputeTarget):
                  "idle_seconds_before_scaledown": idle_seconds_before_scaledown}  # fmt: skip
         wire = to_wire(self._spec)
         wire.update({key: value for key, value in given.items() if value is not None})
-        _check_scale(wire["min_nodes"], wire["max_nodes"], wire["idle_seconds_before_scaledown"])
+        check_scale(wire["min_nodes"], wire["max_nodes"], wire["idle_seconds_before_scaledown"])
         self._begin(self.workspace, self.workspace._client.put("/v1/computes/%s" % quote(self.name), wire))
 
     def serialize(self) -> "Dict[str, Any]":
@@ -523,6 +562,19 @@ class AmlCompute(ComputeTarget):
     update_quotas = AbsentMethod(_AZURE_ONLY)
 
 
+def check_name(name: Any) -> None:
+    """Raise ComputeTargetException when ``name`` cannot be a compute target's."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ComputeTargetException(
+            "name=%r: a compute target's name has 1 to 63 letters, digits or '-', and begins with a letter." % (name,)
+        )
+
+
+def _is_shared(spec: "Mapping[str, Any]") -> bool:
+    """Whether it is a cluster on the machines of an attached target."""
+    return "machines_of" in (spec.get("options") or {})
+
+
 def _is_azures(size: str) -> bool:
     return size.upper().startswith(_AZURE_SIZES)
 
@@ -543,11 +595,14 @@ def _wire_of(serialized: "Mapping[str, Any]") -> "Dict[str, Any]":
         "capacity": {
             "target": status["targetNodeCount"], "current": status["currentNodeCount"],
             "idle": counts["idleNodeCount"], "busy": counts["runningNodeCount"],
+            "preparing": counts["preparingNodeCount"], "leaving": counts["leavingNodeCount"],
+            "unusable": counts["unusableNodeCount"],
         },
     }  # fmt: skip
 
 
-def _check_scale(min_nodes: Any, max_nodes: Any, idle_s: Any) -> None:
+def check_scale(min_nodes: Any, max_nodes: Any, idle_s: Any) -> None:
+    """Raise ComputeTargetException when a number is wrong; the message names it."""
     for name, value, least in (
         ("min_nodes", min_nodes, 0), ("max_nodes", max_nodes, 1), ("idle_seconds_before_scaledown", idle_s, 0)
     ):  # fmt: skip
@@ -557,6 +612,8 @@ def _check_scale(min_nodes: Any, max_nodes: Any, idle_s: Any) -> None:
         raise ComputeTargetException("min_nodes=%d is more than max_nodes=%d." % (min_nodes, max_nodes))
 
 
-def _node(name: str, state: str, run_id: "Optional[str]") -> "Dict[str, Any]":
-    return {"nodeId": name, "port": None, "publicIpAddress": None, "privateIpAddress": "127.0.0.1", "nodeState": state,
-            "runId": run_id}  # fmt: skip
+def _node(node: "Mapping[str, Any]") -> "Dict[str, Any]":
+    """A node of the wire under v1's keys; one without an address is this machine."""
+    return {"nodeId": node["name"], "port": None, "publicIpAddress": None,
+            "privateIpAddress": node.get("address") or "127.0.0.1", "nodeState": node["status"],
+            "runId": node.get("run_id")}  # fmt: skip

@@ -22,7 +22,8 @@ class Estimator(MMLBaseEstimator):
         process_count_per_node: Processes on each node; more than one comes later.
         distributed_backend: Deprecated; ``mpi``.
         distributed_training: How the processes talk; one node with one process for now.
-        use_gpu: Says nothing by itself: GPUs are handed out when the target has any.
+        use_gpu: GPUs are handed out when the target has any, in any case; with True the run's record says where it has
+            none.
         use_docker: Asks for nothing by itself; False contradicts ``custom_docker_image``.
         custom_docker_base_image: Deprecated; ``custom_docker_image``.
         custom_docker_image: The job runs in a container of this image, with its packages made in it. Microsoft's

@@ -74,13 +74,18 @@ class Experiment:
         Args:
             config: An Estimator or a ScriptRunConfig.
             tags: Tags of the run.
-            kwargs: For an estimator ``script_params`` (added to its own), ``inputs`` and
-                ``source_directory_data_store`` of this run only.
+            kwargs: ``priority`` of this run: among those that wait for the same cluster, higher ones are first (0 is
+                usual). ``max_retries``: how often it is begun anew, on another node, when a node of it is lost; what
+                the script does itself is never repeated. For an estimator ``script_params`` (added to its own),
+                ``inputs`` and ``source_directory_data_store`` of this run only.
 
         Raises:
             UserErrorException, ComputeTargetException, SnapshotException: something in ``config`` is wrong; nothing
                 was queued.
         """
+        from dataclasses import replace
+
+        from windlass._job import priority, retries
         from windlass._submit import checked_tags, submit
         from windlass.run import Run
 
@@ -88,7 +93,13 @@ class Experiment:
             raise ExperimentExecutionException(
                 "submit takes an Estimator or a ScriptRunConfig, not %s." % type(config).__qualname__
             )
-        record = submit(self._workspace._client, self._name, config._job(**kwargs), checked_tags(tags))
+        given, again = kwargs.pop("priority", None), kwargs.pop("max_retries", None)
+        job = config._job(**kwargs)
+        if given is not None:
+            job = replace(job, priority=priority("priority", given))
+        if again is not None:
+            job = replace(job, max_retries=retries("max_retries", again))
+        record = submit(self._workspace._client, self._name, job, checked_tags(tags))
         return Run._of(self, record)
 
     def get_runs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, List, Optional
 
+from windlass import settings
 from windlass._data_files import DataFile, files_of, local_path
 from windlass._files import fetch, inside
 from windlass._not_offered import AbsentMethod, refuse_unknown
@@ -117,6 +118,8 @@ class FileDataset(AbstractDataset):
         if len(self._places) != 1 or self._steps or is_pattern(self._places[0].path):
             return None
         place = self._places[0]
+        if place.datastore is not None and settings.elsewhere():
+            return None
         full = local_path(self._workspace, DataFile("", place.path, place.datastore))
         return full if os.path.isdir(full) else None
 

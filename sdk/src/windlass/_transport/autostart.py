@@ -28,6 +28,7 @@ READY, PATIENCE = b"1", b"2"
 _END_S = 10.0
 _QUIET_S = 3.0
 _LOOK_AGAIN_S = 0.05
+_AGENTS_PART = ("the agent did not start it", "the agent of this job, which passes calls on, is gone")
 _started: "List[int]" = []
 """Pids of the servers that this process started; those that have ended are reaped when the next one is started."""
 _STRIPPED = ("PYTHON", "VIRTUAL_ENV", "AZUREML_", "WINDLASS_WORKSPACE_DIR", "WINDLASS_SPOOL_DIR")
@@ -103,6 +104,11 @@ def _leave_to_agent(workspace: str) -> bool:
     What a job starts ends with the job: a server must not be among it.
     """
     job = settings.job_context()
+    if settings.elsewhere() and (job is None or os.path.abspath(job.workspace_dir) != os.path.abspath(workspace)):
+        raise UserErrorException(
+            "The server of the workspace %s is not on this machine, and none can be started here: a job on a node of "
+            "another machine reaches the workspace it was submitted to, and no other." % os.path.basename(workspace)
+        )
     if job is None:
         return False
     if os.path.abspath(job.workspace_dir) != os.path.abspath(workspace):
@@ -113,7 +119,8 @@ def _leave_to_agent(workspace: str) -> bool:
     deadline = time.monotonic() + settings.get("server_start_timeout_s")
     while not is_running(workspace):
         if time.monotonic() > deadline:
-            raise ServiceUnavailable("The server of %s is away, and the agent did not start it." % workspace)
+            why = _AGENTS_PART[settings.elsewhere()]
+            raise ServiceUnavailable("The server of %s is away, and %s." % (workspace, why))
         time.sleep(_LOOK_AGAIN_S)
     return True
 

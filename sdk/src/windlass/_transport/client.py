@@ -1,4 +1,8 @@
-"""The HTTP client of a workspace: a kept-alive connection per thread; starts the server where none runs."""
+"""The HTTP client of a workspace: a kept-alive connection per thread; starts the server where none runs.
+
+Which server that is, and what to do where it cannot be reached, a ``Way`` knows: the local one by its socket here, an
+agent on another machine has its own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Type, Union
 
 from windlass import settings
 from windlass._transport import autostart
@@ -24,9 +28,9 @@ STOPPING = "X-Windlass-Stopping"
 _ANOTHER_OUTAGE_S = 300.0
 _NO_DEADLINE = float("inf")
 _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
-_ABSENT = (FileNotFoundError, ConnectionRefusedError)
 _BROKEN = (http.client.HTTPException, ConnectionError, BlockingIOError, socket.timeout)
 Body = Union[bytes, BinaryIO, None]
+"""A file, or what reads, tells and seeks as one and knows its length."""
 
 
 class Event(NamedTuple):
@@ -36,7 +40,16 @@ class Event(NamedTuple):
     data: Any
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """A connection whose socket goes with it, even while an answer over it is still being read."""
+
+    def __del__(self) -> None:
+        sock = getattr(self, "sock", None)
+        if sock is not None:
+            sock.close()  # the socket only: an answer that is still being read keeps it open until its own end
+
+
+class _ToSocket(Connection):
     """HTTP over the workspace's Unix socket. A socket never goes through a proxy."""
 
     def __init__(self, workspace: str, timeout_s: float) -> None:
@@ -47,10 +60,42 @@ class _Connection(http.client.HTTPConnection):
         self.sock = autostart.connect(self._workspace)
         self.sock.settimeout(self.timeout)
 
-    def __del__(self) -> None:
-        sock = getattr(self, "sock", None)
-        if sock is not None:
-            sock.close()  # the socket only: an answer that is still being read keeps it open until its own end
+
+class Way:
+    """How a client reaches its server; this one by the Unix socket of a workspace of this machine.
+
+    Args:
+        workspace_dir: Absolute path of the workspace's folder.
+    """
+
+    absent: "Tuple[Type[BaseException], ...]" = (FileNotFoundError, ConnectionRefusedError)
+    """What shows that no server is there; everything else is a server's silence or death."""
+    advice = " See its log, server/server.log."
+    """What to do about a server that breaks off again and again, as the end of a message."""
+
+    def __init__(self, workspace_dir: str) -> None:
+        self._workspace_dir = workspace_dir
+
+    @property
+    def server(self) -> str:
+        """The server's name in messages."""
+        return "server of %s" % self._workspace_dir
+
+    def connection(self, timeout_s: float) -> Connection:
+        """A new connection, opened by the first call over it."""
+        return _ToSocket(self._workspace_dir, timeout_s)
+
+    def ensure(self) -> None:
+        """Start the server where none runs, or wait for who does; one that cannot be started from here may stay away.
+
+        Raises:
+            ServiceUnavailable: none is there, and none could be started.
+        """
+        autostart.ensure_server(self._workspace_dir)
+
+    def why_silent(self) -> str:
+        """What to do about a server that takes connections and does not answer, as the end of a message."""
+        return autostart.why_silent(self._workspace_dir)
 
 
 class Client:
@@ -63,10 +108,12 @@ class Client:
     Args:
         workspace_dir: Absolute path of the workspace's folder.
         start: Whether to start the server when none runs; without it such calls raise ServiceUnavailable.
+        way: How it is reached; default: by the workspace's socket.
     """
 
-    def __init__(self, workspace_dir: str, start: bool = True) -> None:
+    def __init__(self, workspace_dir: str, start: bool = True, way: "Optional[Way]" = None) -> None:
         self.workspace_dir = workspace_dir
+        self.way = way or Way(workspace_dir)
         self._start = start
         self._local = threading.local()
         self._waits_since: "Optional[float]" = None
@@ -136,7 +183,7 @@ class Client:
         if body is not None:
             sent["Content-Type"] = content_type
             if not isinstance(body, bytes):
-                sent["Content-Length"] = str(os.fstat(body.fileno()).st_size - body.tell())
+                sent["Content-Length"] = str(_length(body))
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
         deadline = time.monotonic() + (self._patience_s() if patience_s is None else patience_s)
         tries = 0
@@ -160,26 +207,25 @@ class Client:
 
         A server that is being killed and started again shows as broken, refused and absent connections in any order.
         """
-        absent = isinstance(problem, _ABSENT)
+        absent = isinstance(problem, self.way.absent)
         if absent and not self._start:
             raise ServiceUnavailable("No server runs for the workspace %s." % self.workspace_dir) from problem
         if isinstance(problem, socket.timeout) and deadline == _NO_DEADLINE:
             return
-        if isinstance(problem, socket.timeout) or not isinstance(problem, _BROKEN + _ABSENT):
+        if isinstance(problem, socket.timeout) or not isinstance(problem, _BROKEN + self.way.absent):
             raise ServiceUnavailable(
-                "The server of %s does not answer %s: %s.%s"
-                % (self.workspace_dir, what, problem or "time-out", autostart.why_silent(self.workspace_dir)),
+                "The %s does not answer %s: %s.%s"
+                % (self.way.server, what, problem or "time-out", self.way.why_silent()),
                 transient=isinstance(problem, socket.timeout),
             ) from problem
         if time.monotonic() > deadline:
             raise ServiceUnavailable(
-                "The server of %s breaks off again and again at %s: %r. See its log, server/server.log."
-                % (self.workspace_dir, what, problem)
+                "The %s breaks off again and again at %s: %r.%s" % (self.way.server, what, problem, self.way.advice)
             ) from problem
         time.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
         if absent:
             try:
-                autostart.ensure_server(self.workspace_dir)
+                self.way.ensure()
             except ServiceUnavailable as e:
                 if self._in_job() and time.monotonic() < deadline:
                     self._tell_once(what, e)
@@ -219,13 +265,13 @@ class Client:
         if kept is not None and kept[0] == os.getpid():
             kept[1].close()
 
-    def _connection(self, timeout_s: float, own: bool) -> _Connection:
+    def _connection(self, timeout_s: float, own: bool) -> Connection:
         if own:
-            return _Connection(self.workspace_dir, timeout_s)
+            return self.way.connection(timeout_s)
         kept = getattr(self._local, "kept", None)
         if kept is None or kept[0] != os.getpid():  # after fork the parent's socket is not ours to speak on
-            kept = self._local.kept = (os.getpid(), _Connection(self.workspace_dir, timeout_s))
-        connection: _Connection = kept[1]
+            kept = self._local.kept = (os.getpid(), self.way.connection(timeout_s))
+        connection: Connection = kept[1]
         connection.timeout = timeout_s
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)
@@ -263,6 +309,11 @@ def _events(answer: http.client.HTTPResponse) -> "Iterator[Event]":
 
 def _encode(body: Any) -> "Optional[bytes]":
     return None if body is None else json.dumps(body).encode()
+
+
+def _length(body: BinaryIO) -> int:
+    """Bytes of a body; one that is no file has a length of its own."""
+    return len(body) if hasattr(body, "__len__") else os.fstat(body.fileno()).st_size - body.tell()
 
 
 def _query(query: "Optional[Mapping[str, Any]]") -> str:

@@ -18,6 +18,8 @@ _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
 def workspace_dir(name: str) -> str:
     """The folder of a local workspace under the home; it need not exist.
 
+    In a job on another machine than its server's, that of the job's own workspace is what its agent made for it.
+
     Raises:
         UserErrorException: the name could not be a folder's.
     """
@@ -26,6 +28,9 @@ def workspace_dir(name: str) -> str:
             "%r cannot name a workspace: 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit."
             % name
         )
+    job = settings.job_context() if settings.elsewhere() else None
+    if job is not None and os.path.basename(job.workspace_dir) == name:
+        return job.workspace_dir
     return os.path.join(settings.home(), "workspaces", name)
 
 

@@ -77,7 +77,7 @@ def _take_over(param: Any) -> None:
 
 
 class _Plain:
-    """Stands in for Typer's reader of an option's value as long as that is absent or text."""
+    """Stands in for Typer's reader of an option's value as long as that is absent, text, or a default."""
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
@@ -86,7 +86,7 @@ class _Plain:
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
-        if self._kind is str and isinstance(value, str):
+        if self._kind in (str, int, float) and type(value) is self._kind:  # a number that was given comes as text
             return value
         if self._kind == List[str] and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
             return list(value)

@@ -77,6 +77,9 @@ def _facts(record: "Dict[str, Any]") -> "Iterator[tuple[str, str]]":
     yield "Source", spec["source_directory"] or ""
     yield "Git", _git(spec["git"])
     yield "Target", spec["target"] + (" on %s" % ", ".join(record["nodes"]) if record["nodes"] else "")
+    yield "Nodes", "\n".join(_nodes(record))
+    yield "Attempt", "%d of %d" % (record["attempt"], spec["max_retries"] + 1) if spec.get("max_retries") else ""
+    yield "Priority", str(spec.get("priority") or "")
     yield "Environment", _environment(record)
     yield "Tags", ", ".join("%s=%s" % item if item[1] else item[0] for item in record["tags"].items())
     yield "Properties", ", ".join("%s=%s" % item for item in record["properties"].items())
@@ -85,6 +88,17 @@ def _facts(record: "Dict[str, Any]") -> "Iterator[tuple[str, str]]":
     yield "History", "\n".join(_history(record))
     yield "Exit", record["exit_signal"] or ("" if record["exit_code"] is None else "code %d" % record["exit_code"])
     yield "Points lost", str(record["lost_points"] or "")
+
+
+def _nodes(record: "Dict[str, Any]") -> "Iterator[str]":
+    """What each of several nodes is at; nothing for one, of which the run's status tells."""
+    parts = record.get("parts") or ()
+    for part in parts if len(parts) > 1 else ():
+        outcome = part.get("outcome") or {}
+        came = outcome.get("reason_code", "")
+        if outcome.get("exit_code") is not None:
+            came = "exit code %d" % outcome["exit_code"]
+        yield "%3d  %s  %s%s" % (part["rank"], part["node"], part["status"], ", %s" % came if came else "")
 
 
 def _history(record: "Dict[str, Any]") -> "Iterator[str]":
@@ -104,6 +118,9 @@ def _environment(record: "Dict[str, Any]") -> str:
         parts.insert(0, "in %s" % (image or "an image made by a Dockerfile"))
     if got.get("key"):
         parts.append("%s %s" % (got["builder"], got["key"][:12]))
+    if got.get("platform"):
+        parts.append("for %s, made by each node" % got["platform"])
+    elif got.get("key"):
         parts.append("cached" if got.get("cached") else "built in %s" % took(got.get("seconds")))
     return "; ".join(parts)
 

@@ -8,13 +8,17 @@ import typer
 
 from windlass.cli._options import AsJson, WorkspaceName, key_values, noun
 from windlass.cli._session import client_of
-from windlass.cli._show import Column, ago, as_json, pairs, result, table, took
+from windlass.cli._show import Column, ago, as_json, pairs, result, say, size, table, took
+from windlass.cli.attach import attach
 
 if TYPE_CHECKING:
     from windlass._transport.client import Client
 
 app = noun("Compute targets: where runs run.")
+app.command("attach")(attach)
 _LOCAL = "local"
+_FIRST, _LISTED = 5, 100
+_STATES = ("idle", "busy", "preparing", "leaving", "unusable")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the compute target.", show_default=False)]
 
@@ -43,22 +47,49 @@ def list_computes(json: AsJson = False, workspace: WorkspaceName = None) -> None
 
 @app.command("show")
 def show(name: Name, json: AsJson = False, workspace: WorkspaceName = None) -> None:
-    """Show a compute target."""
-    entry = _get(client_of(workspace), name)
+    """Show a compute target with its nodes, and who is first in line."""
+    client = client_of(workspace)
+    entry = _get(client, name)
+    nodes = client.get(_of(name, "nodes"))["nodes"]
+    line = client.get(_of(name, "queue"), limit=_FIRST)
     if json:
-        as_json(entry)
+        as_json(dict(entry, nodes=nodes, queue=line))
         return
     spec, capacity = entry["spec"], entry["capacity"]
     pairs([
-        ("Name", spec["name"]), ("Engine", spec["engine"]), ("Size", spec["vm_size"] or ""),
+        ("Name", spec["name"]), ("Engine", _engine(spec)), ("Size", spec["vm_size"] or ""),
+        ("A node gets", _amounts(spec["node_resources"])),
         ("Priority", spec["vm_priority"]), ("Nodes", "%s, now %d" % (_nodes(entry), capacity["current"])),
-        ("Idle, busy", "%d, %d" % (capacity["idle"], capacity["busy"])),
+        ("Of these", _counts(capacity)), ("Trouble", entry.get("trouble") or ""),
         ("Runs waiting", str(entry["waiting"])),
         ("Scales down", "after %s without a run" % took(spec["idle_seconds_before_scaledown"])),
         ("Description", spec["description"] or ""),
         ("Tags", ", ".join("%s=%s" % item for item in spec["tags"].items())),
         ("Created", ago(entry["created"] or None)),
     ])  # fmt: skip
+    if nodes:
+        say("")
+        _print_nodes(nodes)
+    if line["waiting"]:
+        say("")
+        _print_line(name, line)
+
+
+@app.command("queue")
+def queue(
+    name: Name,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=1000, metavar="N", help="So many from the first on.")
+    ] = 50,
+    json: AsJson = False,
+    workspace: WorkspaceName = None,
+) -> None:
+    """List who waits for a compute target, the first in line first, and why each waits."""
+    line = client_of(workspace).get(_of(name, "queue"), limit=limit)
+    if json:
+        as_json(line)
+        return
+    _print_line(name, line)
 
 
 @app.command("create")
@@ -96,7 +127,9 @@ def create(
         name=name, vm_size=vm_size.upper() if vm_size else None, min_nodes=min_nodes, max_nodes=max_nodes,
         idle_seconds_before_scaledown=idle_seconds, description=description, tags=key_values("--tag", tag, bare=True),
     )  # fmt: skip
-    made = client.put("/v1/computes/%s" % quote(name), to_wire(spec))
+    wire = to_wire(spec)
+    wire.pop("engine")  # that of the setting default_engine
+    made = client.put("/v1/computes/%s" % quote(name), wire)
     result("%s: %s nodes" % (made["spec"]["name"], _nodes(made)))
 
 
@@ -159,6 +192,58 @@ def _get(client: "Client", name: str) -> "Dict[str, Any]":
     from windlass._transport.client import quote
 
     return dict(client.get("/v1/computes/%s" % quote(name)))
+
+
+def _of(name: str, what: str) -> str:
+    from windlass._transport.client import quote
+
+    return "/v1/computes/%s/%s" % (quote(name), what)
+
+
+def _engine(spec: "Dict[str, Any]") -> str:
+    """With where its machines are, for one that has them elsewhere."""
+    address = spec["options"].get("address")
+    return "%s at %s" % (spec["engine"], address) if address else str(spec["engine"])
+
+
+def _amounts(resources: "Dict[str, float]") -> str:
+    return ", ".join(
+        "%s %s" % (name, size(int(amount)) if name == "memory" else "%g" % amount) for name, amount in resources.items()
+    )
+
+
+def _counts(capacity: "Dict[str, Any]") -> str:
+    """The states that any node is in."""
+    counts = ((state, int(capacity.get(state) or 0)) for state in _STATES)
+    return ", ".join("%d %s" % (count, state) for state, count in counts if count or state in ("idle", "busy"))
+
+
+def _print_nodes(nodes: "List[Dict[str, Any]]") -> None:
+    rows = [
+        (node["name"], node["status"], node["address"] or "", ", ".join(map(str, node["gpus"])), node["run_id"] or "",
+         node["message"])
+        for node in nodes[:_LISTED]
+    ]  # fmt: skip
+    titles = ("NODE", "STATE", "ADDRESS", "GPUS", "RUN", "")
+    shown = [place for place in range(len(titles)) if place < 2 or any(row[place] for row in rows)]
+    columns = [Column(titles[place], wraps=titles[place] == "") for place in shown]
+    table(columns, [[row[place] for place in shown] for row in rows])
+    if len(nodes) > _LISTED:
+        say("%d more nodes." % (len(nodes) - _LISTED))
+
+
+def _print_line(name: str, line: "Dict[str, Any]") -> None:
+    rows = [
+        (str(entry["place"]), entry["run_id"], str(entry["nodes"]), str(entry["priority"] or ""), entry["reason"])
+        for entry in line["waiting"]
+    ]
+    columns = (
+        Column("PLACE", right=True), Column("RUN"), Column("NODES", right=True), Column("PRIORITY", right=True),
+        Column("WHY IT WAITS", wraps=True),
+    )  # fmt: skip
+    table(columns, rows, empty="Nobody waits for %s." % name)
+    if line["length"] > len(rows):
+        say("%d more wait." % (line["length"] - len(rows)))
 
 
 def _nodes(entry: "Dict[str, Any]") -> str:

@@ -59,7 +59,10 @@ def list_environments(json: AsJson = False, workspace: WorkspaceName = None) -> 
     if json:
         as_json(answer)
         return
-    _table(answer["environments"], "No environment is built yet; the first run that needs one builds it.")
+    if answer["environments"] or not answer.get("for_nodes"):
+        _table(answer["environments"], "No environment is built yet; the first run that needs one builds it.")
+    if answer.get("for_nodes"):
+        _table_for_nodes(answer["for_nodes"])
     if answer["environments"]:
         limit = "%g GB" % (answer["max_bytes"] / 1e9)
         say("%s of at most %s together; what several share counts once." % (size(answer["total_bytes"]), limit))
@@ -73,6 +76,9 @@ def show(key: Key, json: AsJson = False, workspace: WorkspaceName = None) -> Non
     if json:
         as_json(entry)
         return
+    if "path" not in entry:
+        _show_for_nodes(entry)
+        return
     base = " from %s" % entry["base_python"] if entry["base_python"] else ""
     shared = ", %s of it shared with uv's cache or other environments" % size(entry["shared_bytes"])
     pairs([
@@ -80,13 +86,7 @@ def show(key: Key, json: AsJson = False, workspace: WorkspaceName = None) -> Non
         ("Python", entry["python_version"] + base),
         ("Platform", entry["platform"] or ""), ("Image", entry.get("image") or ""), ("Path", entry["path"]),
         ("Size", size(entry["bytes"]) + (shared if entry["shared_bytes"] else "")),
-        ("Created", ago(entry["created"])), ("Last used", ago(entry["used"])),
-        ("In use by", "\n".join("%s (%s)" % (use["run_id"], use["workspace"]) for use in entry["in_use"])),
-        ("Latest runs", "\n".join(entry["runs"][:10])),
-        ("Asked for as", "\n".join(_asked(request) for request in entry["requests"])),
-        ("Registered as", "\n".join("%s:%s" % (one["name"], one["version"]) for one in entry["registered"])),
-        ("Notes", "\n".join(_notes(entry))),
-        ("Packages", "\n".join(_versioned(package) for package in entry["contents"])),
+        ("Created", ago(entry["created"])), ("Last used", ago(entry["used"])), *_told_of_all(entry),
     ])  # fmt: skip
 
 
@@ -223,6 +223,39 @@ def _table(environments: "Sequence[Mapping[str, Any]]", empty: str) -> None:
     table(columns, rows, empty=empty)
 
 
+def _table_for_nodes(locks: "Sequence[Mapping[str, Any]]") -> None:
+    """What is built on nodes elsewhere, by each of them for itself."""
+    rows = [
+        (entry["key"][:_SHORT], entry["builder"], entry["python_version"], str(entry["packages"]), entry["platform"],
+         ago(entry["made"]), _runs(len(entry["in_use"])))
+        for entry in locks
+    ]  # fmt: skip
+    columns = (
+        Column("FOR NODES"), Column("BUILDER"), Column("PYTHON"), Column("PACKAGES", right=True),
+        Column("PLATFORM", wraps=True), Column("RESOLVED"), Column("IN USE"),
+    )  # fmt: skip
+    table(columns, rows)
+
+
+def _show_for_nodes(entry: "Mapping[str, Any]") -> None:
+    pairs([
+        ("Key", entry["key"]), ("Builder", entry["builder"]), ("Python", entry["python_version"]),
+        ("Platform", "%s: resolved here, built by each node for itself" % entry["platform"]),
+        ("Resolved", ago(entry["made"])), *_told_of_all(entry),
+    ])  # fmt: skip
+
+
+def _told_of_all(entry: "Mapping[str, Any]") -> "List[Any]":
+    return [
+        ("In use by", "\n".join("%s (%s)" % (use["run_id"], use["workspace"]) for use in entry["in_use"])),
+        ("Latest runs", "\n".join(entry["runs"][:10])),
+        ("Asked for as", "\n".join(_asked(request) for request in entry["requests"])),
+        ("Registered as", "\n".join("%s:%s" % (one["name"], one["version"]) for one in entry["registered"])),
+        ("Notes", "\n".join(_notes(entry))),
+        ("Packages", "\n".join(_versioned(package) for package in entry["contents"])),
+    ]
+
+
 def _options(**given: Any) -> "Optional[Environment]":
     """The environment that the options ask for, as those of ``windlass submit`` do; None when none was given."""
     if not any(given.values()):
@@ -262,10 +295,16 @@ def _begun(
     if key is None:
         yield _environment_registry.build(_wanted(opened, what, options), opened, refresh=True)
         return
-    specs = [request["spec"] for request in _get(opened._client, key)["requests"] if request["spec"]]
-    if not specs:
-        from windlass.errors import UserErrorException
+    from windlass.errors import UserErrorException
 
+    entry = _get(opened._client, key)
+    if "path" not in entry:
+        raise UserErrorException(
+            "%s was resolved for nodes elsewhere, by what they are. `windlass env delete %s` has the next run there "
+            "look its versions up anew." % (key[:_SHORT], key[:_SHORT])
+        )
+    specs = [request["spec"] for request in entry["requests"] if request["spec"]]
+    if not specs:
         raise UserErrorException(
             "It is not known any more what %s was built for. Name the packages or the registered environment instead."
             % key[:_SHORT]
@@ -299,7 +338,8 @@ def _find(client: "Client", text: str) -> "Optional[str]":
     """
     from windlass.errors import UserErrorException
 
-    found = [entry["key"] for entry in client.get("/v1/environments")["environments"]]
+    answer = client.get("/v1/environments")
+    found = {entry["key"] for entry in [*answer["environments"], *answer.get("for_nodes", ())]}
     matches = [key for key in found if text and key.startswith(text)]
     if len(matches) > 1:
         raise UserErrorException(

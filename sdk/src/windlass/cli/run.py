@@ -127,6 +127,33 @@ def show(
         _run_page.show(client, record)
 
 
+@app.command("update")
+def update(
+    run: RunName,
+    priority: Annotated[
+        Optional[int],
+        typer.Option("--priority", metavar="N", help="Its priority in line, until it has nodes; higher is first."),
+    ] = None,
+    name: Annotated[Optional[str], typer.Option("--name", metavar="TEXT", help="A name for people.")] = None,
+    workspace: WorkspaceName = None,
+) -> None:
+    """Change what can be changed of a run.
+
+    What is not given stays.
+    """
+    from windlass._transport.client import quote
+
+    given = {"priority": priority, "display_name": name}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("Give --priority or --name.")
+    client = client_of(workspace)
+    address = "/v1/runs/%s" % quote(str(find_run(client, run)["id"]))
+    client.patch(address, changes)
+    record = client.get(address)  # with its new place in line
+    result("%s: %s" % (record["id"], headline(record)))
+
+
 @app.command("metrics")
 def metrics(
     run: RunName,

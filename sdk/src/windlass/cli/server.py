@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from json import loads
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Iterator, Mapping, Optional
 
 import typer
 
@@ -78,8 +78,15 @@ def status(json: AsJson = False, workspace: WorkspaceName = None) -> None:
             ("Address", about["web"]), ("Version", about["version"]), ("Active runs", str(about["active_runs"])),
             ("Agents", ", ".join("%s (pid %d)" % (agent["name"], agent["pid"]) for agent in about["agents"])),
             *(("Note", agent["note"]) for agent in about["agents"] if agent.get("note")),
+            *_agents_elsewhere(about),
             ("Folder", about["workspace_dir"]), ("Socket", about["socket"]),
         ])  # fmt: skip
+
+
+def _agents_elsewhere(about: "Mapping[str, Any]") -> "Iterator[tuple[str, str]]":
+    """Where agents on other machines call, and what keeps them from it; nothing while no compute target has any."""
+    yield "Nodes call", ", ".join(about.get("agents_at") or ())
+    yield "Trouble", about.get("agents_trouble") or ""
 
 
 def _asked(folder: str) -> "tuple[Client, Optional[Dict[str, Any]]]":

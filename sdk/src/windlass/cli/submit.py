@@ -29,6 +29,7 @@ from windlass.cli._session import open_workspace
 from windlass.cli._show import as_json, plain, result, say, size
 
 if TYPE_CHECKING:
+    from windlass._job import Job
     from windlass.environment import Environment
     from windlass.script_run_config import ScriptRunConfig
     from windlass.workspace import Workspace
@@ -46,6 +47,7 @@ ExperimentName = Annotated[
     Optional[str], typer.Option("--experiment", "-e", metavar="NAME", help="Experiment (default: the folder's name).")
 ]
 Target = Annotated[str, typer.Option("--target", metavar="NAME", help="Compute target.")]
+Nodes = Annotated[int, typer.Option("--nodes", min=1, metavar="N", help="Nodes; the script is started on each.")]
 DisplayName = Annotated[Optional[str], typer.Option("--name", metavar="TEXT", help="A name for people.")]
 Variables = Annotated[
     Optional[List[str]],
@@ -57,20 +59,26 @@ Tags = Annotated[
 MaxSeconds = Annotated[
     Optional[int], typer.Option("--max-seconds", min=1, metavar="S", help="End the run after so many seconds.")
 ]
+MaxRetries = Annotated[
+    int, typer.Option("--max-retries", min=0, metavar="N", help="Begin it anew so often when a node of it is lost.")
+]
 FollowIt = Annotated[
     bool, typer.Option("--follow/--detach", "-f/-d", help="Watch it to its end, or print its id and leave.")
+]
+Priority = Annotated[
+    int, typer.Option("--priority", metavar="N", help="Runs with a higher one are first in line (0 is usual).")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would happen; queue nothing.")]
 
 
 def submit(
     script: Script, arguments: Arguments = None, source: Source = ".", experiment: ExperimentName = None,
-    target: Target = "local", name: DisplayName = None,
+    target: Target = "local", nodes: Nodes = 1, name: DisplayName = None,
     pip: Pip = None, conda: Conda = None, requirements: Requirements = None, conda_file: CondaFile = None,
     channel: Channel = None, python: Python = None, image: Image = None, dockerfile: Dockerfile = None,
     shm_size: ShmSize = None, memory: Memory = None, env: Variables = None, tag: Tags = None,
-    max_seconds: MaxSeconds = None, follow_it: FollowIt = True, dry_run: DryRun = False, json: AsJson = False,
-    workspace: WorkspaceName = None,
+    max_seconds: MaxSeconds = None, max_retries: MaxRetries = 0, priority: Priority = 0,
+    follow_it: FollowIt = True, dry_run: DryRun = False, json: AsJson = False, workspace: WorkspaceName = None,
 ) -> None:  # fmt: skip
     """Run a script.
 
@@ -87,9 +95,10 @@ def submit(
     )  # fmt: skip
     set_limits(wanted, {"--shm-size": shm_size, "--memory": memory})
     asked = _Asked(
-        config=_config(script, arguments, source, target, wanted, max_seconds),
+        config=_config(script, arguments, source, target, nodes, wanted, max_seconds),
         experiment=experiment or _mended(os.path.basename(os.path.abspath(source))),
-        tags=key_values("--tag", tag, bare=True), name=name,
+        tags=key_values("--tag", tag, bare=True), name=name, max_retries=max_retries,
+        priority=priority,
     )  # fmt: skip
     opened = open_workspace(workspace)
     if dry_run:
@@ -114,18 +123,31 @@ class _Asked(NamedTuple):
     experiment: str
     tags: "Dict[str, str]"
     name: "Optional[str]"
+    max_retries: int = 0
+    priority: int = 0
+
+    def job(self) -> "Job":
+        """The job, as the configuration and the options that it has no argument for ask."""
+        from dataclasses import replace
+
+        from windlass._job import retries
+
+        again = retries("--max-retries", self.max_retries)
+        return replace(self.config._job(), max_retries=again, priority=self.priority)
 
 
 def _config(
-    script: str, arguments: "Optional[List[str]]", source: str, target: str, wanted: "Environment",
+    script: str, arguments: "Optional[List[str]]", source: str, target: str, nodes: int, wanted: "Environment",
     max_seconds: "Optional[int]",
 ) -> "ScriptRunConfig":  # fmt: skip
     from windlass.script_run_config import ScriptRunConfig
 
-    return ScriptRunConfig(
+    config = ScriptRunConfig(
         source, script=_in_source(script, source), arguments=list(arguments or []), compute_target=target,
         environment=wanted, max_run_duration_seconds=max_seconds,
     )  # fmt: skip
+    config.run_config.node_count = nodes
+    return config
 
 
 def _in_source(script: str, source: str) -> str:
@@ -147,7 +169,7 @@ def _submit(opened: "Workspace", asked: _Asked) -> "Dict[str, Any]":
     from windlass.specs._codec import to_wire
 
     experiment = Experiment(opened, asked.experiment)
-    prepared = jobs.prepare(opened._client, experiment.name, asked.config._job(), asked.tags, asked.name)
+    prepared = jobs.prepare(opened._client, experiment.name, asked.job(), asked.tags, asked.name)
     record = jobs.send(opened._client, prepared)
     address = Run._of(experiment, record).get_portal_url()
     say("Submitted %s to %s.\nWeb view: %s" % (record.id, record.spec.target, address), style="bold")
@@ -157,7 +179,7 @@ def _submit(opened: "Workspace", asked: _Asked) -> "Dict[str, Any]":
 def _plan(opened: "Workspace", asked: _Asked, json: bool) -> None:
     from windlass.cli._dry_run import plan
 
-    planned = plan(opened._client, asked.experiment, asked.config._job(), asked.tags, asked.name)
+    planned = plan(opened._client, asked.experiment, asked.job(), asked.tags, asked.name)
     if json:
         as_json(planned)
         return

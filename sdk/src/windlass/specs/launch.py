@@ -89,7 +89,7 @@ class EnvironmentLaunch:
 
     spec: EnvironmentSpec
     lock: Mapping[str, Any]
-    """A ``Lock`` of ``windlassd.envs.base``, as JSON."""
+    """A ``Lock`` of ``windlassd.envs.base``, as JSON; empty: it could not be resolved elsewhere, so the node does."""
 
     @classmethod
     def from_wire(cls, data: Optional[Mapping[str, Any]]) -> "Optional[EnvironmentLaunch]":
@@ -111,10 +111,12 @@ class Ticket:
     """Tells workspaces of one name apart on a node that serves several."""
     servers: Tuple[str, ...]
     """Addresses of the listener for agents, such as ``https://10.0.0.1:40123``; tried in turn."""
-    token: str
+    token: str = field(repr=False)
     """Lets it act for its own parts, and for nothing else."""
     certificate: Optional[str] = None
     """The one certificate (PEM) that the server may show; None: one that the node's own authorities vouch for."""
+    heartbeat_s: Optional[float] = None
+    """How often the server wants a word from it; None: as often as the node's own settings say."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "Ticket":

@@ -57,8 +57,16 @@ class RunSpec:
     """How its container runs, where the environment has one."""
     priority: int = 0
     """Among the runs that wait for the same cluster, higher ones are first; then the order of submission."""
+    use_gpu: bool = False
+    """The user asked for GPUs in so many words: where there are none the record says so."""
     max_retries: int = 0
     """How often it is begun anew, elsewhere, when a node of it is lost; never for what the script did itself."""
+
+    @property
+    def snapshots(self) -> "Tuple[str, ...]":
+        """Ids of what its nodes need: its folder, and the files that a Dockerfile of its environment copies."""
+        container = self.environment.container
+        return (self.snapshot_id, container.context) if container and container.context else (self.snapshot_id,)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> "RunSpec":
