@@ -18,13 +18,15 @@ from windlassd.envs.interpreters import Interpreter, own
 
 
 @dataclass(frozen=True)
-class Target(Interpreter):
-    """A Python that conda's channels have, which is not there yet; ``path`` says so."""
+class Planned(Interpreter):
+    """A Python that is not on this machine: on the nodes, or nowhere yet, when ``path`` says where it will be from."""
 
     provided: tuple[str, ...] = ()
-    """PyPI's names of what the channels bring along, and so is not installed."""
+    """PyPI's names of what conda's channels bring along, and so is not installed."""
     wheels_for: str | None = None
     """uv's name of the platform it will run on, such as ``x86_64-manylinux_2_28``; None: this machine's."""
+    stand_in: str | None = None
+    """Path of the interpreter of this machine that builds what must be built to know what it needs; None: our own."""
 
 
 Python = Interpreter | Download
@@ -82,7 +84,7 @@ class Compiler:
         Raises:
             UvFailed: the list does not fit, or uv cannot work.
         """
-        excluded = {*_AZUREML, *(python.provided if isinstance(python, Target) else ())}
+        excluded = {*_AZUREML, *(python.provided if isinstance(python, Planned) else ())}
         found: list[str] = []
         for _ in range(_MOST_ROUNDS):
             out = self._compile(python, self.want.requirements, source, extra, excluded, ("--generate-hashes",))
@@ -137,7 +139,8 @@ class Compiler:
 
 
 def _for(python: Python) -> Sequence[str]:
-    if isinstance(python, Interpreter) and not isinstance(python, Target):
+    if isinstance(python, Interpreter) and not isinstance(python, Planned):
         return ["--python", python.path]
-    platform = ["--python-platform", python.wheels_for] if isinstance(python, Target) and python.wheels_for else []
-    return ["--python", own().path, "--python-version", python.version, *platform]
+    platform = ["--python-platform", python.wheels_for] if python.wheels_for else []
+    stand_in = python.stand_in if isinstance(python, Planned) else None
+    return ["--python", stand_in or own().path, "--python-version", python.version, *platform]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from windlass import settings
 from windlass.specs.environment import EnvironmentSpec
-from windlassd.envs._compile import Target
+from windlassd.envs._compile import Planned
 from windlassd.envs._conda_channels import Channels, ChannelSettings, channel_settings, channels
 from windlassd.envs._conda_names import PUBLIC
 from windlassd.envs._conda_solve import Rattler, Solution
@@ -19,10 +19,9 @@ from windlassd.envs._requirements import Wanted, requirement_name, wanted
 from windlassd.envs._resolve import option_lines, resolve
 from windlassd.envs._uv_errors import UvFailed, suggestion
 from windlassd.envs.base import EnvironmentFailed, Lock, Work
+from windlassd.envs.target import Target, manylinux
 
 _PLACE = "conda channels"
-_WHEELS_FOR = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
-"""Versions of the GNU C library that uv knows as platforms."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ class ChannelResolver:
         rattler: Asks the channels.
         work: Where lines go, and when to give up.
         glibc: Version of the C library where the prefix will be used, None: this machine's; asked when first needed.
+        target: The machines where it will be used, when they are others than this.
     """
 
     spec: EnvironmentSpec
     rattler: Rattler
     work: Work
     glibc: Callable[[], str | None] = lambda: None
+    target: Target | None = None
 
     def resolve(self, pypi: Callable[[], Lock], locked: Callable[[PrefixLock], Lock]) -> Lock:
         """The lock: of ``pypi`` when nothing of the list is the channels', else ``locked`` of what they have.
@@ -61,7 +62,7 @@ class ChannelResolver:
         moved = self._of_channels(channels(with_named(self.spec), own), own)
         absent: list[str] = []
         while True:
-            want = wanted(self.spec, moved)
+            want = wanted(self.spec, moved, self.target)
             try:
                 return locked(self.prefix(want)) if want.conda.conda else pypi()
             except UvFailed as failure:
@@ -92,8 +93,11 @@ class ChannelResolver:
             work.log(note)
         specs = [*_pythons(want), *want.conda.conda]
         limits = [*want.conda.limits, *_limits(want.requirements)]
-        found = self.rattler.solve(specs, limits, searched, own, work, others=bool(want.requirements), glibc=glibc)
-        solution, pins, notes = _with_pins(want, found, _wheels_for(glibc), work)
+        found = self.rattler.solve(
+            specs, limits, searched, own, work, others=bool(want.requirements), glibc=glibc, target=self.target
+        )
+        wheels_for = self.target.uv_platform if self.target else _wheels_for(glibc)
+        solution, pins, notes = _with_pins(want, found, wheels_for, work)
         notes = [*notes, *want.notes, f"{len(solution.records)} packages from {', '.join(searched.addresses)}."]
         for note in notes:
             work.log(note)
@@ -103,11 +107,11 @@ class ChannelResolver:
     def _of_channels(self, searched: Channels, own: ChannelSettings) -> set[str]:
         """Names that are the channels' since one that is not public has them: a name on PyPI may be another thing."""
         theirs = [a for a in searched.addresses if a not in {own.address(name) for name in PUBLIC}]
-        asked = wanted(self.spec).conda.asked
+        asked = wanted(self.spec, target=self.target).conda.asked
         if not theirs or not asked:
             return set()
         found = self.rattler.known(
-            [e.name for e in asked.values()], replace(searched, addresses=tuple(theirs)), own, self.work
+            [e.name for e in asked.values()], replace(searched, addresses=tuple(theirs)), own, self.work, self.target
         )
         for name in sorted(found):
             self.work.log(
@@ -144,9 +148,9 @@ def _with_pins(
     """The first solution in which what is PyPI's fits, its lines for the lock, and what to say of it."""
     if not want.requirements:
         return found[0], (), [f"Python {found[0].python} ({_PLACE})."]
-    targets = [Target(_PLACE, item.python, "cpython", item.provided, wheels_for) for item in found]
-    resolved = resolve(want, targets, index_settings(), work)
-    solution = found[[target.version for target in targets].index(resolved.python.version)]
+    pythons = [Planned(_PLACE, item.python, "cpython", item.provided, wheels_for) for item in found]
+    resolved = resolve(want, pythons, index_settings(), work)
+    solution = found[[python.version for python in pythons].index(resolved.python.version)]
     notes = [*resolved.notes, *resolved.satisfied]
     if doubled := [text for text in want.requirements if requirement_name(text) in solution.provided]:
         notes.append(f"{', '.join(doubled)}: the channels bring it along, so it is not installed from PyPI.")
@@ -157,9 +161,7 @@ def _wheels_for(glibc: str | None) -> str | None:
     """uv's name of the platform with that C library, or with the next older one that it knows; None: this machine."""
     if glibc is None:
         return None
-    numbers = tuple(int(part) for part in glibc.split(".")[:2])
-    major, minor = max((known for known in _WHEELS_FOR if known <= numbers), default=_WHEELS_FOR[0])
-    return f"{platform.machine()}-manylinux_{major}_{minor}"
+    return manylinux(platform.machine(), glibc)
 
 
 def _pythons(want: Wanted) -> Sequence[CondaEntry]:

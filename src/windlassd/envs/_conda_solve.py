@@ -17,9 +17,12 @@ from windlassd.envs._layout import read_json
 from windlassd.envs._process import memory_file, run
 from windlassd.envs._requirements import requirement_name
 from windlassd.envs.base import CONDA, Work
+from windlassd.envs.target import Target
 
 _WORKER = (sys.executable, "-I", "-m", "windlassd.envs._conda_worker")
 _NICE = 5
+ASSUMED_CUDA = "12.0"
+"""What the driver of a node with a GPU is taken for, unless CONDA_OVERRIDE_CUDA says otherwise."""
 _AUTH = "RATTLER_AUTH_FILE"
 _DROPPED = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_SHLVL")
 
@@ -81,10 +84,12 @@ class Rattler:
         *,
         others: bool = False,
         glibc: str | None = None,
+        target: Target | None = None,
     ) -> Sequence[Solution]:
         """What satisfies ``specs``, with the newest Python; with ``others`` also with each older one.
 
-        ``glibc`` is the version of the C library where it will run, None: this machine's.
+        ``glibc`` is the version of the C library where it will run, None: this machine's; ``target`` the machines where
+        that is, if they are others.
 
         Raises:
             EnvironmentFailed: nothing does; names the package.
@@ -92,14 +97,24 @@ class Rattler:
         order = {
             "task": "solve", "channels": channels.addresses, "others": others,
             "specs": [_as_order(entry, own) for entry in specs], "limits": [_as_order(entry, own) for entry in limits],
+            "machine": _machine(target),
         }  # fmt: skip
         asked = [entry.text for entry in (*specs, *limits)]
         answer = self._asked(order, own, work, channels, asked, {"CONDA_OVERRIDE_GLIBC": glibc} if glibc else {})
         return [Solution(tuple(CondaRecord(**values) for values in solution)) for solution in answer["solutions"]]
 
-    def known(self, names: Sequence[str], channels: Channels, own: ChannelSettings, work: Work) -> frozenset[str]:
-        """Those of ``names`` that the channels have."""
-        order = {"task": "names", "channels": channels.addresses, "names": list(names)}
+    def known(
+        self,
+        names: Sequence[str],
+        channels: Channels,
+        own: ChannelSettings,
+        work: Work,
+        target: Target | None = None,
+    ) -> frozenset[str]:
+        """Those of ``names`` that the channels have, for this machine or for ``target``."""
+        order = {
+            "task": "names", "channels": channels.addresses, "names": list(names), "machine": _machine(target),
+        }  # fmt: skip
         return frozenset(self._asked(order, own, work, channels)["known"])
 
     def install(self, lines: Sequence[str], prefix: str, final: str, own: ChannelSettings, work: Work) -> Sequence[str]:
@@ -136,6 +151,16 @@ class Rattler:
         if failed := answer.get("failed"):
             raise failure({**failed, "text": own.mask(failed["text"])}, channels, asked)
         return answer
+
+
+def _machine(target: Target | None) -> Mapping[str, str | None] | None:
+    """What the solver is told of other machines; of a GPU's driver only that it is there is known."""
+    if target is None:
+        return None
+    cuda = settings.child_environment().get("CONDA_OVERRIDE_CUDA") or ASSUMED_CUDA
+    return {
+        "subdir": target.subdir, "name": target.machine, "glibc": target.glibc, "cuda": cuda if target.gpus else None,
+    }  # fmt: skip
 
 
 def conda_lines(requirements: Sequence[str]) -> Sequence[str]:

@@ -44,6 +44,8 @@ Answer = Mapping[str, Any]
 
 _OTHER_SUBDIRS = ("linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64")
 _OLDEST_MINOR = 7
+_KERNEL = "4.18"
+"""Of the oldest distributions that are still looked after."""
 _ABSENT = re.compile(r"No candidates were found for ([A-Za-z0-9_.-]+)|"
                      r"─ ([A-Za-z0-9_.-]+)[^\n]*, for which no candidates were found")  # fmt: skip
 _AZUREML = re.compile(r"─ (azureml[a-z0-9_.-]*)([^\n]*?), for which no candidates were found")
@@ -67,7 +69,9 @@ class _Asker:
         self.client = Client.from_config(config, user_agent="windlass")
         self.gateway = rattler.Gateway.from_config(config, cache_dir=cache / "repodata", client=self.client)
         self.channels = [_channel(text) for text in order["channels"]]
-        self.platforms = [rattler.Subdir.current(), rattler.Subdir("noarch")]
+        self.machine: Mapping[str, str | None] | None = order.get("machine")
+        subdir = rattler.Subdir(str(self.machine["subdir"])) if self.machine else rattler.Subdir.current()
+        self.platforms = [subdir, rattler.Subdir("noarch")]
         self.priority = ChannelPriority[str(order["priority"]).capitalize()]
 
     async def versions(
@@ -136,7 +140,7 @@ async def _solve(order: Order) -> Answer:
 
 async def _solved(asker: _Asker, specs: list[Any], limits: list[Any]) -> list[Any]:
     """The records of one solution. What depends on azureml packages finds Windlass in their place."""
-    virtual = [*rattler.VirtualPackage.detect(VirtualPackageOverrides.from_env())]
+    virtual = _virtual(asker.machine)
     stand_ins: dict[str, Any] = {}
     for _ in range(_MOST_ROUNDS):
         try:
@@ -151,6 +155,17 @@ async def _solved(asker: _Asker, specs: list[Any], limits: list[Any]) -> list[An
                 raise
             stand_ins.update(more)
     raise _Failed("unsolvable", "azureml packages keep coming in as dependencies")
+
+
+def _virtual(machine: Mapping[str, str | None] | None) -> list[Any]:
+    """What stands for the machine where the packages will run; None: this one."""
+    if machine is None:
+        return [*rattler.VirtualPackage.detect(VirtualPackageOverrides.from_env())]
+    # Which kernel it is nobody knows here. What asks for one asks for an old one, which runs such a C library too.
+    known = {"__unix": "0", "__linux": _KERNEL, "__glibc": machine["glibc"], "__cuda": machine["cuda"]}
+    found = [_stand_in(name, version) for name, version in known.items() if version]
+    name, version = rattler.PackageName("__archspec"), rattler.Version("1")
+    return [*found, rattler.GenericVirtualPackage(name, version, BuildString(str(machine["name"])))]
 
 
 async def _why(asker: _Asker, text: str, specs: Sequence[Any]) -> _Failed:

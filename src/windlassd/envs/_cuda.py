@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from windlassd.envs._compile import Compiler, Extra
-from windlassd.envs._frameworks import has_gpu, is_cuda
+from windlassd.envs._frameworks import has_gpu, is_cuda, they_have
 from windlassd.envs._index import IndexSettings
 from windlassd.envs._requirements import requirement_name
 from windlassd.envs._resolved import Resolved, chosen
 from windlassd.envs._uv_errors import UvFailed
 from windlassd.envs.interpreters import Interpreter
+from windlassd.envs.target import Target
 
 _MORE_PLACES = ("UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 """Where builds for the CPU lie, if anywhere: PyPI alone has none."""
@@ -33,30 +34,35 @@ def without_cuda(found: Resolved, compiler: Compiler, untried: Sequence[Interpre
         compiler: Of the list.
         untried: Interpreters that the list may fit, too.
     """
-    if has_gpu() or not _brings_cuda(found):
+    if _has_gpu(compiler.want.target) or not _brings_cuda(found):
         return found
+    has = they_have(compiler.want.target)
     torch = dict(found.versions()).get("torch")
     if torch is None:
-        return _with_note(found)  # nothing else comes in builds for CPUs under the same name
+        return _with_note(found, has)  # nothing else comes in builds for CPUs under the same name
     for python in untried if _has_local_builds(found, compiler.index) else ():
         if compiler.alone(python, [f"torch=={torch.partition('+')[0]}+cpu"], set()):
             continue  # a short question: the whole list is resolved only where the answer can be yes
         other = _tried(compiler, replace(found, python=python), found.extra)
         if other and python != found.python and not _brings_cuda(other) and _same_versions(found, other):
-            why = f"it has builds without CUDA, which this machine has no GPU for; {found.python.version} has not."
+            why = f"it has builds without CUDA, which {has} no GPU for; {found.python.version} has not."
             return replace(other, notes=(chosen(python, why), *found.notes[1:]))
     if not _left_open(compiler.index):
-        return _with_note(found)
-    return _from_pytorch(found, compiler) or _with_note(found, _ASKED)
+        return _with_note(found, has)
+    return _from_pytorch(found, compiler, has) or _with_note(found, has, _ASKED)
 
 
-def _from_pytorch(found: Resolved, compiler: Compiler) -> Resolved | None:
+def _has_gpu(target: Target | None) -> bool:
+    return has_gpu() if target is None else target.gpus
+
+
+def _from_pytorch(found: Resolved, compiler: Compiler, has: str) -> Resolved | None:
     """The build of PyTorch's own index; None when that cannot be reached or has none."""
     hurried = replace(compiler.index, environment={**_QUICKLY, **compiler.index.environment})
     other = _tried(replace(compiler, index=hurried), found, replace(found.extra, torch_backend="cpu"))
     if other is None or _brings_cuda(other) or not _same_versions(found, other):
         return None
-    note = "PyTorch comes in its build for CPUs, from PyTorch's own index: this machine has no GPU."
+    note = f"PyTorch comes in its build for CPUs, from PyTorch's own index: {has} no GPU."
     return replace(other, notes=(*found.notes, note))
 
 
@@ -73,10 +79,10 @@ def _tried(compiler: Compiler, like: Resolved, extra: Extra) -> Resolved | None:
     return replace(like, pins=pins, left_out=left_out, extra=extra)
 
 
-def _with_note(found: Resolved, asked: str = "") -> Resolved:
+def _with_note(found: Resolved, has: str, asked: str = "") -> Resolved:
     count = sum(is_cuda(requirement_name(pin)) for pin in found.pins)
     note = (
-        f"{count} packages are CUDA libraries (gigabytes), and this machine has no GPU. {asked}For builds without them "
+        f"{count} packages are CUDA libraries (gigabytes), and {has} no GPU. {asked}For builds without them "
         "set PIP_FIND_LINKS to a folder of them, or UV_TORCH_BACKEND=cpu to ask PyTorch's own index, where the server "
         "runs."
     )

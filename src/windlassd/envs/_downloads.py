@@ -20,6 +20,7 @@ from windlassd.envs._process import run
 from windlassd.envs._uv import program
 from windlassd.envs.base import EnvironmentFailed, Work
 from windlassd.envs.interpreters import OLDEST, Interpreter, Interpreters, fits
+from windlassd.envs.target import Target
 
 _LIST_TIMEOUT_S = 20.0
 _REMEMBERED_S = 600.0
@@ -40,6 +41,8 @@ class Download:
     """``major.minor.micro``."""
     key: str
     """uv's name of it, such as ``cpython-3.9.25-linux-x86_64-gnu``."""
+    wheels_for: str | None = None
+    """As with ``Planned``."""
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -48,16 +51,18 @@ class Download:
 
 
 class Downloads:
-    """What uv can download for this machine. Methods may be called from any thread.
+    """What uv can download. Methods may be called from any thread.
 
     Args:
         installed: What is on the machine; it is to know what was downloaded.
         lock_folder: Where the files lie by which one download of a version is waited for by all who want it.
+        target: For where; None: for this machine. For others there is a list, and no ``fetch``.
     """
 
-    def __init__(self, installed: Interpreters, lock_folder: str) -> None:
+    def __init__(self, installed: Interpreters, lock_folder: str, target: Target | None = None) -> None:
         self._installed = installed
         self._folder = lock_folder
+        self._target = target
         self._lock = threading.Lock()
         self._known: tuple[object, float, Sequence[Download]] | None = None
 
@@ -73,7 +78,7 @@ class Downloads:
         with self._lock:
             now = time.monotonic()
             if self._known is None or self._known[0] != own_list or now - self._known[1] > _REMEMBERED_S:
-                self._known = (own_list, now, _listed(env))
+                self._known = (own_list, now, _listed(env, self._target))
             return self._known[2]
 
     def fitting(self, wanted: str | None) -> Sequence[Download]:
@@ -142,23 +147,27 @@ def _environment() -> dict[str, str]:
     return {**_BOUNDS, **env}
 
 
-def _listed(env: Mapping[str, str]) -> Sequence[Download]:
+def _listed(env: Mapping[str, str], target: Target | None) -> Sequence[Download]:
     argv = [program(), "python", "list", "--only-downloads", "--all-versions", "--output-format", "json"]
+    argv += ["--all-platforms", "--all-arches"] if target else []
     try:
         done = subprocess.run(argv, env=dict(env), cwd="/", capture_output=True, timeout=_LIST_TIMEOUT_S,
                               stdin=subprocess.DEVNULL)  # fmt: skip
-        found = sorted(_releases(json.loads(done.stdout)), key=lambda item: item.numbers, reverse=True)
+        found = sorted(_releases(json.loads(done.stdout), target), key=lambda item: item.numbers, reverse=True)
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return ()
     return found
 
 
-def _releases(entries: Sequence[Mapping[str, object]]) -> Iterator[Download]:
+def _releases(entries: Sequence[Mapping[str, object]], target: Target | None) -> Iterator[Download]:
+    kind = ("linux", target.machine, "gnu" if target.glibc else "musl") if target else None
     for entry in entries:
+        if kind not in (None, (entry.get("os"), entry.get("arch"), entry.get("libc"))):
+            continue
         version = str(entry.get("version"))
         if entry.get("implementation") != "cpython" or entry.get("variant") != "default" or not _FINAL.match(version):
             continue
-        item = Download(version, str(entry.get("key")))
+        item = Download(version, str(entry.get("key")), target.uv_platform if target else None)
         if item.numbers[:2] >= OLDEST:
             yield item
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.frameworks import FRAMEWORKS, OLDEST_PYTHON, Chosen, Framework, choose, minor, numbers
 from windlassd.envs.interpreters import fits
+from windlassd.envs.target import Target
 
 _DRIVER = "/proc/driver/nvidia/version"
 _DEVICE = "/dev/nvidiactl"
@@ -34,20 +35,30 @@ def has_gpu() -> bool:
     return os.path.exists(_DRIVER) or os.path.exists(_DEVICE)
 
 
+def gpu_at(target: Target | None) -> bool:
+    """The same of ``target``; None: of this machine."""
+    return has_gpu() if target is None else target.gpus
+
+
 def is_cuda(name: str) -> bool:
     """True for a package that is of no use without a GPU."""
     return name.startswith(_CUDA)
 
 
-def chosen(spec: EnvironmentSpec) -> Chosen | None:
-    """The framework that ``spec`` asks for, in pip's terms; None when it asks for none."""
+def chosen(spec: EnvironmentSpec, target: Target | None = None) -> Chosen | None:
+    """The framework that ``spec`` asks for, in pip's terms; None when it asks for none.
+
+    Args:
+        spec: What is asked for.
+        target: Where it will run; None: on this machine.
+    """
     framework = FRAMEWORKS.get(spec.framework or "")
     if framework is None:
         return None
     own = _own(framework, spec.pip_packages) if spec.framework_version is None else None
     if own is None:
-        return choose(framework, spec.framework_version, has_gpu())
-    return replace(choose(framework, own[1], has_gpu()), requirement=own[0])
+        return choose(framework, spec.framework_version, gpu_at(target))
+    return replace(choose(framework, own[1], gpu_at(target)), requirement=own[0])
 
 
 def _own(framework: Framework, packages: Sequence[str]) -> tuple[str, str] | None:
@@ -60,15 +71,18 @@ def _own(framework: Framework, packages: Sequence[str]) -> tuple[str, str] | Non
     return None
 
 
-def framework_notes(spec: EnvironmentSpec, requirements: Sequence[str], pins: Sequence[str]) -> Iterator[str]:
+def framework_notes(
+    spec: EnvironmentSpec, requirements: Sequence[str], pins: Sequence[str], target: Target | None = None
+) -> Iterator[str]:
     """Sentences on which version of its framework a run got, and why.
 
     Args:
         spec: What was asked for.
         requirements: That, with what the framework adds.
         pins: What was found.
+        target: Where it will run; None: on this machine.
     """
-    framework = chosen(spec)
+    framework = chosen(spec, target)
     if framework is None:
         return
     package = re.split(r"[\[=<>]", framework.requirement)[0]
@@ -85,18 +99,27 @@ def framework_notes(spec: EnvironmentSpec, requirements: Sequence[str], pins: Se
     pythons = FRAMEWORKS[spec.framework or ""].pythons.get(minor(version))
     if pythons and (asked or framework.requirement in spec.pip_packages):
         why += f"; it runs on Python {_span(pythons)}"
-    build = "" if has_gpu() or package not in ("tensorflow", "tensorflow-cpu") else " for CPUs: this machine has no GPU"
+    bare = not gpu_at(target) and package in ("tensorflow", "tensorflow-cpu")
+    build = f" for CPUs: {they_have(target)} no GPU" if bare else ""
     yield f"{spec.framework} {version} ({package}{build}): {why}."
     if along := [text for text in framework.along if text in requirements and text not in spec.pip_packages]:
         yield f"For {spec.framework} the list also has {', '.join(along)}; a version of your own wins."
 
 
-def refused(spec: EnvironmentSpec, available: Callable[[], Iterable[Versioned]]) -> str | None:
-    """Why the framework of ``spec`` cannot be had in that version on this machine; None when it may be.
+def they_have(target: Target | None) -> str:
+    """How a sentence on what is there begins."""
+    return "this machine has" if target is None else "the nodes have"
+
+
+def refused(
+    spec: EnvironmentSpec, available: Callable[[], Iterable[Versioned]], target: Target | None = None
+) -> str | None:
+    """Why the framework of ``spec`` cannot be had in that version; None when it may be.
 
     Args:
         spec: What is asked for.
         available: The Pythons that can be had; those that cost little to find first.
+        target: Where it will run; None: on this machine.
     """
     framework, version = FRAMEWORKS.get(spec.framework or ""), spec.framework_version
     if spec.framework and framework is None:
@@ -119,8 +142,8 @@ def refused(spec: EnvironmentSpec, available: Callable[[], Iterable[Versioned]])
         return f"there is no {framework.name} {version}. {_can_be_had(framework, available)}"
     if not _runs(framework, minor(version), available):
         return (
-            f"{framework.name} {version} runs on Python {_span(pythons)}, and this machine has none of those, nor can "
-            f"uv download one. {_can_be_had(framework, available)} Or install such a Python (pyenv, the system's "
+            f"{framework.name} {version} runs on Python {_span(pythons)}, and {they_have(target)} none of those, nor "
+            f"can uv download one. {_can_be_had(framework, available)} Or install such a Python (pyenv, the system's "
             "packages)."
         )
     return None

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -31,7 +32,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from windlass.specs._codec import known_fields, to_wire
-from windlassd.envs.base import Lock
+from windlassd.envs.base import EnvironmentFailed, Lock
 
 FORMAT = 1
 STATE_FILE = "windlass.json"
@@ -51,6 +52,8 @@ class RequestRecord:
     notes: tuple[str, ...]
     spec: Mapping[str, Any] | None = None
     """What was asked for, as ``EnvironmentSpec`` on the wire; None in records of older versions."""
+    platform: str | None = None
+    """Of the machines elsewhere that it was resolved for; None: this machine."""
     format: int = FORMAT
 
 
@@ -170,11 +173,16 @@ class Layout:
         if (kept := self.lock(lock.key)) is None or kept.notes != lock.notes:
             write_json(self.record_file("resolved", lock.key), to_wire(lock), self._building(key))
 
-    def write_request(self, key: str, lock: Lock, made: float, spec: Mapping[str, Any]) -> None:
-        """Keep ``lock`` and that the request got it. The caller holds the lock of ``key``."""
+    def write_request(
+        self, key: str, lock: Lock, made: float, spec: Mapping[str, Any], platform: str | None = None
+    ) -> None:
+        """Keep ``lock`` and that the request got it, for machines elsewhere of that platform if one is given.
+
+        The caller holds the lock of ``key``.
+        """
         beside = self._building(key)
         self.write_lock(key, lock)
-        record = RequestRecord(lock=lock.key, made=made, notes=tuple(lock.notes), spec=spec)
+        record = RequestRecord(lock=lock.key, made=made, notes=tuple(lock.notes), spec=spec, platform=platform)
         write_json(self.record_file("requests", key), to_wire(record), beside)
 
     def forget_request(self, key: str) -> None:
@@ -270,6 +278,20 @@ class Layout:
 
     def _building(self, key: str) -> str:
         return os.path.join(self.root, "building", f"{key}.{os.getpid()}.{secrets.token_hex(6)}")
+
+
+@contextlib.contextmanager
+def written_under(root: str) -> Iterator[None]:
+    """Say of a disk that takes nothing while an environment is made that it is so."""
+    try:
+        yield
+    except OSError as e:
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise EnvironmentFailed(
+            f"The environment cannot be written under {root}: {e}.",
+            "Free some space and submit again." if full else "Check the folder and its owner.",
+            transient=full,
+        ) from e
 
 
 def built_prefix(root: str, key: str) -> str:

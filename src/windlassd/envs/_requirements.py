@@ -14,6 +14,7 @@ from windlassd.envs._conda_split import Split, split
 from windlassd.envs._credentials import refuse_credentials
 from windlassd.envs._frameworks import chosen
 from windlassd.envs.base import EnvironmentFailed
+from windlassd.envs.target import Target
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _FILE = re.compile(r"(?:^|[/=])([\w.-]+?)-\d[^/]*\.(?:whl|tar\.gz|zip)(?:#.*)?\Z")
@@ -39,14 +40,17 @@ class Wanted:
     """Requirements on what packages are built with."""
     conda: Split = field(default_factory=Split)
     """Where each of the conda packages goes."""
+    target: Target | None = None
+    """Where it will run; None: on this machine."""
 
 
-def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
+def wanted(spec: EnvironmentSpec, moved: Collection[str] = (), target: Target | None = None) -> Wanted:
     """What ``spec`` asks for.
 
     Args:
         spec: The list.
         moved: Names of conda packages that PyPI turned out not to have.
+        target: Where it will run; None: on this machine.
 
     Raises:
         EnvironmentFailed: an entry cannot be read, or carries credentials.
@@ -54,7 +58,7 @@ def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
     pythons = [spec.python_version] if spec.python_version else []
     for channel in spec.channels:
         refuse(channel)
-    conda = _split(spec, moved)
+    conda = _split(spec, moved, target)
     pythons += conda.pythons
     requirements = list(conda.pypi)
     options: list[str] = []
@@ -73,7 +77,7 @@ def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
     for requirement in [text for text in requirements if is_azureml(text)]:
         requirements.remove(requirement)
         notes.append(f"{requirement}: satisfied by Windlass, not installed.")
-    framework = chosen(spec)
+    framework = chosen(spec, target)
     if framework:
         pythons += [framework.python] if framework.python else []
         requirements += [framework.requirement, *_along(framework, requirements)]
@@ -85,6 +89,7 @@ def wanted(spec: EnvironmentSpec, moved: Collection[str] = ()) -> Wanted:
         source=framework.source if framework else (),
         build_constraints=framework.build_constraints if framework else (),
         conda=conda,
+        target=target,
     )
 
 
@@ -117,10 +122,10 @@ def _along(framework: Chosen, requirements: list[str]) -> Iterator[str]:
     return (text for text in framework.along if requirement_name(text) not in own)
 
 
-def _split(spec: EnvironmentSpec, moved: Collection[str]) -> Split:
+def _split(spec: EnvironmentSpec, moved: Collection[str], target: Target | None = None) -> Split:
     if not spec.conda_packages:
         return Split()
-    framework = chosen(spec)
+    framework = chosen(spec, target)
     along = (framework.requirement,) if framework else ()
     others = frozenset(requirement_name(text) for text in (*spec.pip_packages, *along))
     from_conda = settings.get("conda_packages_from") == "conda"

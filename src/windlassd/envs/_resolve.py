@@ -225,7 +225,9 @@ class _Search:
             said.append(f"Tried: Python {', '.join(versions)}; wheels first, then builds from source.")
         if self.undownloaded:
             said.append(self.undownloaded.message)
-        return EnvironmentFailed("\n".join(said)) if said[1:] else failure
+        whole = EnvironmentFailed("\n".join(said)) if said[1:] else failure
+        whole.build_failed = any(problem.build_failed for _, problem in self.failures)
+        return whole
 
 
 def _by_age(candidates: Sequence[Interpreter], requirements: Sequence[str]) -> tuple[list[Interpreter], str | None]:

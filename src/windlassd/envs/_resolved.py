@@ -39,4 +39,4 @@ class Resolved:
 
 def chosen(python: Interpreter, why: str = "") -> str:
     """The sentence on the interpreter."""
-    return f"Python {python.version} ({python.path})" + (f": {why}" if why else ".")
+    return f"Python {python.version} ({python.path or 'which uv downloads there'})" + (f": {why}" if why else ".")

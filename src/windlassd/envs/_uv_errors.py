@@ -107,6 +107,7 @@ class UvFailed(EnvironmentFailed):
         """Names of what would have to be built from source."""
         self.unwheeled = tuple(dict.fromkeys(_UNWHEELED.findall(error)))
         """What of it has no wheels for this Python, such as ``pillow==5.4.1``."""
+        self.build_failed = bool(_BUILD.search(error) and _BUILD_BROKE.search(error))
         self.by_python = bool(_BY_PYTHON.search(error))
         """True when another Python may do better."""
 
@@ -245,7 +246,7 @@ def _wrong_packages(error: str, own: str, requirements: Sequence[str], on: str) 
         step = f"Ask for another version; if the index has mended its file, run `uv cache clean {name}` first."
         return _quoted(f"The wheel of {damaged.group(1)!r} cannot be installed.", own, step)
     if not re.search(r"No solution found|[Bb]ecause ", own):
-        step = "Submit again; if it stays so, the lines above tell what to mend on the machine that runs the server."
+        step = "Submit again; if it stays so, the lines above tell what to mend on the machine where it is made."
         return _quoted(f"uv could not make the environment for {on}.", own, step)
     return _no_solution(own, requirements, on, loosen)
 

@@ -30,6 +30,12 @@ class EnvironmentFailed(UserErrorException):
     def __init__(self, exception_message: str = "", next_step: str | None = None, *, transient: bool = False) -> None:
         super().__init__(exception_message, next_step=next_step)
         self.transient = transient
+        self.build_failed = False
+        """True when a package had to be built, and its build failed: another kind of machine may do better."""
+
+
+class LeftToNodes(EnvironmentFailed):
+    """It cannot be resolved on this machine for that target; each node has to do so. The message says why."""
 
 
 class LockOutdated(EnvironmentFailed):
@@ -79,7 +85,8 @@ class Lock:
 
     builder: str
     python: str
-    """Absolute path of the interpreter it is built with; relative to its folder when that is part of it."""
+    """Absolute path of the interpreter it is built with; relative to its folder when that is part of it. In a lock for
+    other machines a path there, or empty: it is found, or downloaded, by its version."""
     python_version: str
     """``major.minor.micro``."""
     platform: str
@@ -125,6 +132,9 @@ class Ready:
     """Address of the API of the container engine that has the image."""
     in_place: bool = False
     """True when it is taken as it stands, so that the cache keeps nothing of it."""
+    platform: str | None = None
+    """What it was resolved for when it is built on nodes elsewhere, by each for itself; ``python`` is then empty, and
+    ``key`` too where they resolve it themselves. None: it is on this machine."""
 
 
 class Builder(Protocol):

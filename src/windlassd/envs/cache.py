@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import hashlib
-import json
 import os
 import shutil
 import threading
@@ -20,9 +17,11 @@ from windlass.specs.environment import EnvironmentSpec
 from windlassd.envs import registry
 from windlassd.envs._conda_cache import sweep_channels
 from windlassd.envs._flock import held, held_if_free, shared_if_free
-from windlassd.envs._layout import FORMAT, Layout, RequestRecord, State, boot_id, stamp, sync_folder
+from windlassd.envs._for_targets import ForNodes, TargetLocks
+from windlassd.envs._from_lock import Locator
+from windlassd.envs._layout import Layout, RequestRecord, State, boot_id, stamp, sync_folder, written_under
 from windlassd.envs._log_file import Follower, written
-from windlassd.envs._records import WRITING, sweep_records
+from windlassd.envs._records import WRITING, is_fresh, older, request_key, sweep_records
 from windlassd.envs._settle import Settler
 from windlassd.envs._shelf import BuiltEnvironment, EnvironmentInUse, Shelf, changes
 from windlassd.envs._turns import Turns
@@ -30,8 +29,9 @@ from windlassd.envs._uses import Use, Uses
 from windlassd.envs.base import Builder, EnvironmentFailed, InImages, Lock, LockOutdated, Log, Outside, Ready, Work
 from windlassd.envs.container_engine import EngineUnavailable
 from windlassd.envs.interpreters import probe
+from windlassd.envs.target import Target
 
-__all__ = ["BuiltEnvironment", "EnvironmentCache", "EnvironmentInUse", "Holders", "Use"]
+__all__ = ["BuiltEnvironment", "EnvironmentCache", "EnvironmentInUse", "ForNodes", "Holders", "Use"]
 
 _AWAY_S = 300.0
 Holders = Callable[[], Sequence[Use]]
@@ -50,6 +50,7 @@ class EnvironmentCache:
 
     Attributes:
         unpack: Puts the files of a snapshot, by its id, into a folder; for Dockerfiles that copy some.
+        for_targets: Locks for other machines, which build them (see ``from_lock``).
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class EnvironmentCache:
         clock: Callable[[], float] = time.time,
         builder_for: Callable[[EnvironmentSpec], Builder] | None = None,
         builder_named: Callable[[str], Builder] | None = None,
+        builder_for_target: Callable[[EnvironmentSpec, Target], Builder] | None = None,
     ) -> None:
         self._layout = Layout(root)
         self._clock = clock
@@ -68,6 +70,8 @@ class EnvironmentCache:
         self._settler = Settler(self._layout, self.sweep, self._tidy)
         self.shelf = Shelf(self._layout, self._uses, self._builder_named, self._settler.stop)
         self._turns = Turns()
+        self.for_targets = TargetLocks(self._layout, self._uses, self._turns, clock, builder_for_target)
+        self._locator = Locator(self._layout.root)
         self.unpack: Callable[[str, str], None] | None = None
         self._away: dict[str, float] = {}
         self._too_much = False
@@ -79,13 +83,21 @@ class EnvironmentCache:
         """The folder of the cache."""
         return self._layout.root
 
-    def check(self, spec: EnvironmentSpec) -> None:
-        """Raise EnvironmentFailed when no builder can make ``spec`` by its nature; resolves nothing."""
-        self._builder_for(spec)
+    def check(self, spec: EnvironmentSpec, *, elsewhere: bool = False) -> None:
+        """Raise EnvironmentFailed when no builder can make ``spec`` by its nature; resolves nothing.
+
+        Args:
+            spec: What is asked for.
+            elsewhere: It is made on other machines, so that what this one lacks is no reason.
+        """
+        if elsewhere:
+            self.for_targets.check(spec)
+        else:
+            self._builder_for(spec)
 
     def request_key(self, spec: EnvironmentSpec) -> str:
         """Equal for what leads to the same lock: who asks for it can wait for one piece of work. Costs as ``find``."""
-        return _request_key(self._builder_for(spec), spec)
+        return request_key(self._builder_for(spec), spec)
 
     def find(self, spec: EnvironmentSpec, use: Use | None = None) -> Ready | None:
         """The environment for ``spec`` if nothing has to be resolved or built, else None. Costs milliseconds.
@@ -99,7 +111,7 @@ class EnvironmentCache:
         """
         started = time.perf_counter()
         builder = self._builder_for(spec)
-        return self._found(builder, _request_key(builder, spec), started, use)
+        return self._found(builder, request_key(builder, spec), started, use)
 
     def prepare(
         self, spec: EnvironmentSpec, log: Log, stop: threading.Event | None = None, holders: Holders = tuple
@@ -126,6 +138,58 @@ class EnvironmentCache:
     ) -> Ready:
         """As ``prepare``, with versions resolved anew whatever the request got before."""
         return self._settling(self._prepared(spec, log, stop or threading.Event(), holders, anew=True))
+
+    # What was resolved elsewhere
+
+    def find_locked(self, lock: Lock, use: Use | None = None) -> Ready | None:
+        """The environment of a lock that was resolved elsewhere, if nothing has to be built; costs milliseconds.
+
+        Args:
+            lock: What was resolved for machines such as this.
+            use: The run that it is for; it stays until that is released.
+
+        Raises:
+            EnvironmentFailed: it is for other machines.
+        """
+        started, here = time.perf_counter(), self._locator.here(lock)
+        if here is None or not (self._held(here.key, use) if use else self._usable(here.key)):
+            return None
+        if not self._layout.touch(here.key):
+            return None
+        prefix = self._layout.prefix(here.key)
+        return self._settling(_ready(self._builder_named(here.builder), here, prefix, True, started))
+
+    def from_lock(
+        self,
+        spec: EnvironmentSpec,
+        lock: Lock,
+        log: Log,
+        stop: threading.Event | None = None,
+        holders: Holders = tuple,
+    ) -> Ready:
+        """The environment of a lock that was resolved elsewhere, built unless it is here: once, however many ask.
+
+        Args:
+            spec: What was asked for.
+            lock: What it was resolved to for machines such as this.
+            log: Takes the lines of the build, also of one that is waited for.
+            stop: Ends the call soon when set.
+            holders: The runs that it is for; it stays until they are released.
+
+        Raises:
+            EnvironmentFailed: it is for other machines, or cannot be built here.
+            EnvironmentStopped: ``stop`` was set.
+        """
+        if found := self.find_locked(lock, *holders()[:1]):
+            return found
+        started, builder = time.perf_counter(), self._builder_named(lock.builder)
+        asked = _Asked(builder, spec, holders, False, started, stop or threading.Event(), self.unpack)
+        with written_under(self._layout.root):
+            here = self._locator.here(lock) or self._locator.downloaded(lock, asked.work(log))
+            for note in here.notes[len(lock.notes) :]:
+                log(note)
+            self._ensure_built(asked, here, log)
+        return self._settling(_ready(builder, here, self._layout.prefix(here.key), False, started))
 
     def locked(self, spec: EnvironmentSpec) -> Lock | None:
         """What ``spec`` was resolved to last, however long ago."""
@@ -201,7 +265,7 @@ class EnvironmentCache:
             self._release_ended()  # one that was canceled in the moment it got its environment may still have it
         self._published, new = set(), self._published
         self._too_much = not self.shelf.tidy(new)
-        sweep_records(self._layout, self._clock(), settings.get("environment_ttl_s"))
+        sweep_records(self._layout, self._clock(), settings.get("environment_ttl_s"), self._uses.by_key())
         sweep_channels(self._layout.root, self._clock())
 
     def _settling(self, ready: Ready) -> Ready:
@@ -218,7 +282,7 @@ class EnvironmentCache:
             if lock is None or not _is_there(builder, lock):
                 return None
             return _ready(builder, lock, None, True, started)
-        return self._kept(record, started, use, () if self._is_fresh(record) else (_older(record),))
+        return self._kept(record, started, use, () if self._is_fresh(record) else (older(record),))
 
     def _kept(self, record: RequestRecord, started: float, use: Use | None, notes: Sequence[str]) -> Ready | None:
         """The environment that the request got, if it is there."""
@@ -256,8 +320,7 @@ class EnvironmentCache:
         return state if state and self.shelf.is_there(key, state) else None
 
     def _is_fresh(self, record: RequestRecord) -> bool:
-        ttl_s: float = settings.get("environment_ttl_s")
-        return 0 <= self._clock() - record.made <= ttl_s
+        return is_fresh(record, self._clock())
 
     def _is_away(self, request: str) -> bool:
         """True for some minutes after the index could not be asked, so that not each run waits for that anew."""
@@ -267,24 +330,20 @@ class EnvironmentCache:
         self, spec: EnvironmentSpec, log: Log, stop: threading.Event, holders: Holders, *, anew: bool
     ) -> Ready:
         asked = _Asked(self._builder_for(spec), spec, holders, anew, time.perf_counter(), stop, self.unpack)
-        request = _request_key(asked.builder, spec)
+        request = request_key(asked.builder, spec)
         waiting = Follower(
             self._layout.log_file(request), log, "Waiting for the same environment, which is being prepared already:"
         )
-        try:
-            with contextlib.closing(waiting), held(self._layout.lock_file(request), stop, waiting.look):
-                ready = None if anew else self._found(asked.builder, request, asked.started, *holders()[:1])
-                if ready is None:
-                    self._layout.clear_leftovers(request)
-                    with written(self._layout.log_file(request), log) as say:
-                        ready = self._made(asked, request, say)
-        except OSError as e:
-            full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise EnvironmentFailed(
-                f"The environment cannot be written under {self._layout.root}: {e}.",
-                "Free some space and submit again." if full else "Check the folder and its owner.",
-                transient=full,
-            ) from e
+        with (
+            written_under(self._layout.root),
+            contextlib.closing(waiting),
+            held(self._layout.lock_file(request), stop, waiting.look),
+        ):
+            ready = None if anew else self._found(asked.builder, request, asked.started, *holders()[:1])
+            if ready is None:
+                self._layout.clear_leftovers(request)
+                with written(self._layout.log_file(request), log) as say:
+                    ready = self._made(asked, request, say)
         return ready
 
     def _made(self, asked: _Asked, request: str, log: Log) -> Ready:
@@ -322,7 +381,7 @@ class EnvironmentCache:
     def _older_one(self, asked: _Asked, request: str, problem: EnvironmentFailed, log: Log) -> Ready:
         """What the request got before, where it is still there; else the ``problem``."""
         record = None if asked.anew or asked.builder.in_place else self._layout.request(request)
-        note = _older(record) if record else ""
+        note = older(record) if record else ""
         holders = asked.holders()
         ready = self._kept(record, asked.started, holders[0] if holders else None, (note,)) if record else None
         if ready is None:
@@ -421,11 +480,6 @@ class EnvironmentCache:
         work.log(f"Environment {lock.key[:8]} built in {time.perf_counter() - began:.1f} s.")
 
 
-def _request_key(builder: Builder, spec: EnvironmentSpec) -> str:
-    parts = {"format": FORMAT, "request": builder.request(spec), "spec": {**to_wire(spec), "name": None}}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
 @dataclass(frozen=True)
 class _Asked:
     """One call of ``prepare`` or ``refresh``."""
@@ -441,11 +495,6 @@ class _Asked:
     def work(self, log: Log) -> Work:
         """For one step, with the whole time: waiting for others is no work."""
         return Work(log, self.stop, settings.get("environment_build_timeout_s"), anew=self.anew, unpack=self.unpack)
-
-
-def _older(record: RequestRecord) -> str:
-    on = time.strftime("%Y-%m-%d", time.gmtime(record.made))
-    return f"The packages could not be looked up anew, so those of {on} are used as they were built then."
 
 
 def _version_of(python: str) -> str | None:

@@ -91,7 +91,7 @@ def _usable(path: str | None) -> str:
         )
     if not os.path.exists(path):
         raise EnvironmentFailed(f"The interpreter {path} of the user-managed environment does not exist.",
-                                "Check the path on the machine that runs the server.")  # fmt: skip
+                                "Check the path on the machine that the run goes to.")  # fmt: skip
     if os.path.isdir(path) or not os.access(path, os.X_OK):
         raise EnvironmentFailed(f"{path}, named as interpreter of the user-managed environment, is not executable.",
                                 "Name the interpreter itself, such as …/bin/python.")  # fmt: skip

@@ -5,37 +5,45 @@ from __future__ import annotations
 import functools
 import glob
 import os
-import platform
 import shutil
 from collections.abc import Mapping
 
 from windlass.specs.environment import EnvironmentSpec
 from windlassd.envs._blank import Blanks
 from windlassd.envs._compile import Extra
-from windlassd.envs._frameworks import chosen, framework_notes, has_gpu, refused, versions_instead
+from windlassd.envs._frameworks import chosen, framework_notes, gpu_at, refused, versions_instead
 from windlassd.envs._health import wrong_with_python
 from windlassd.envs._index import IndexSettings, index_settings
 from windlassd.envs._install import install
 from windlassd.envs._installed import damaged
 from windlassd.envs._process import open_folder
-from windlassd.envs._pythons import Pythons
+from windlassd.envs._pythons import Pythons, TargetPythons
 from windlassd.envs._requirements import Wanted, wanted
 from windlassd.envs._resolve import Later, option_lines, resolve
 from windlassd.envs._resolved import Resolved
+from windlassd.envs._resolved import chosen as chosen_python
 from windlassd.envs._uv import run_uv
 from windlassd.envs._uv_errors import UvFailed
 from windlassd.envs.base import EnvironmentFailed, Lock, Work
 from windlassd.envs.interpreters import Interpreters, own, too_old
+from windlassd.envs.target import Target, platform_name
 
 
 class VenvBuilder:
-    """Resolves with ``uv pip compile`` and installs, by hard links out of uv's cache, what the lock names."""
+    """Resolves with ``uv pip compile`` and installs, by hard links out of uv's cache, what the lock names.
+
+    Args:
+        pythons: Which there are.
+        target: Where its locks are for; None: this machine.
+    """
 
     name = "venv"
     in_place = False
 
-    def __init__(self, pythons: Pythons) -> None:
+    def __init__(self, pythons: Pythons, target: Target | None = None) -> None:
         self._pythons = pythons
+        self._target = target
+        self._platform = target.platform if target else platform_name()
         self._blanks = Blanks()
         self._to_be_had: set[tuple[str | None, str | None]] = set()
 
@@ -44,7 +52,7 @@ class VenvBuilder:
         if spec.user_managed:
             return {"user_managed": "a virtual environment is built, never taken from the user"}
         try:
-            want = wanted(spec)
+            want = wanted(spec, target=self._target)
         except EnvironmentFailed as e:
             return {"packages": e.message}
         if native := want.conda.conda:
@@ -55,15 +63,17 @@ class VenvBuilder:
 
     def request(self, spec: EnvironmentSpec) -> Mapping[str, object]:
         """Index settings, platform, what a framework adds, and, for a bare environment, the default interpreter."""
-        want, default = wanted(spec), own()
-        framework = chosen(spec)
+        want, target = wanted(spec, target=self._target), self._target
+        default = own()
+        framework = chosen(spec, target)
         return {
             "builder": self.name,
-            "platform": platform_name(),
+            "platform": self._platform,
             "default": None if want.python or want.requirements else [default.path, default.version],
             "framework": [framework.requirement, *framework.along] if framework else None,
-            "gpu": has_gpu(),
+            "gpu": gpu_at(target),
             "index": index_settings().public,
+            **({"pythons": target.pythons} if target else {}),
         }
 
     def resolve(self, spec: EnvironmentSpec, work: Work) -> Lock:
@@ -71,18 +81,19 @@ class VenvBuilder:
 
         A bare environment gets windlassd's own interpreter, unless a version is asked for.
         """
-        want, extra = wanted(spec), Extra()
+        want, extra = wanted(spec, target=self._target), Extra()
         if want.requirements:
             found = self._resolved(spec, want, work)
             python, pins, extra = found.python, found.pins, found.extra
-            notes = [*found.notes, *framework_notes(spec, want.requirements, pins), *want.notes, *found.satisfied]
+            added = framework_notes(spec, want.requirements, pins, self._target)
+            notes = [*found.notes, *added, *want.notes, *found.satisfied]
         else:
-            python = self._pythons.one(want.python, work) if want.python else own()
-            notes, pins = [f"Python {python.version} ({python.path}).", *want.notes], ()
+            python = self._pythons.one(want.python, work) if want.python else self._pythons.default(work)
+            notes, pins = [chosen_python(python), *want.notes], ()
         for note in notes:
             work.log(note)
         requirements = (*option_lines(want, extra), *pins) if pins else ()
-        return Lock(self.name, python.path, python.version, platform_name(), requirements, tuple(notes))
+        return Lock(self.name, python.path, python.version, self._platform, requirements, tuple(notes))
 
     def _resolved(self, spec: EnvironmentSpec, want: Wanted, work: Work) -> Resolved:
         here = self._pythons.here(want.python)
@@ -100,7 +111,7 @@ class VenvBuilder:
         asked = (spec.framework, spec.framework_version)
         if asked in self._to_be_had:  # looking for interpreters takes milliseconds, and this is asked at each submit
             return {}
-        if reason := refused(spec, self._pythons.everywhere):
+        if reason := refused(spec, self._pythons.everywhere, self._target):
             return {"framework_version" if spec.framework_version else "framework": reason}
         self._to_be_had.add(asked)
         return {}
@@ -154,13 +165,7 @@ class VenvBuilder:
         return None
 
 
-@functools.lru_cache(maxsize=1)
-def platform_name() -> str:
-    """Such as ``linux-x86_64-glibc2.36``: what decides which wheels fit."""
-    libc = (os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None) or "libc"
-    return f"linux-{platform.machine()}-{libc.replace(' ', '')}"
-
-
-def create(interpreters_file: str) -> VenvBuilder:
+def create(interpreters_file: str, target: Target | None = None) -> VenvBuilder:
     """The builder, for the registry."""
-    return VenvBuilder(Pythons(Interpreters(interpreters_file), os.path.dirname(interpreters_file)))
+    installed, folder = Interpreters(interpreters_file), os.path.dirname(interpreters_file)
+    return VenvBuilder(TargetPythons(target, installed, folder) if target else Pythons(installed, folder), target)
