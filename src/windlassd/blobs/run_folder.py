@@ -7,6 +7,8 @@
         files/      everything else that is kept: uploads, ``azureml-logs/``; after the end also ``outputs/``, ``logs/``
         spool/      metric points on their way into the store
         agent/      what the agent must know if it starts again
+        nodes/RANK/ the same of each other node than the first while the run goes, and ``node``, its name
+        attempts/N/ all of these of an attempt whose node was lost
 """
 
 from __future__ import annotations
@@ -27,14 +29,20 @@ from windlassd.blobs.room import remove_tree
 
 log = logging.getLogger(__name__)
 
+NODES = "nodes"
+"""Folder in a run's own of what its other nodes than the first have."""
+ATTEMPTS = "attempts"
+"""Folder in a run's own of what its earlier attempts left."""
 LIVE = ("outputs", "logs")
 """Folders of the script's working folder that are kept."""
 SYSTEM = ("azureml-logs/", "user_logs/")
 """Folders that only Windlass writes."""
 DRIVER_LOG = "azureml-logs/70_driver_log.txt"
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
+DATA_LOG = "azureml-logs/30_data_log.txt"
 _BESIDE = ".windlass-link"
-_BEFORE_FILE = "before.json"
+_BEFORE_FILE, _NODE_FILE = "before.json", "node"
+_TRANSIENT = ("work", "spool", "agent")
 _MOST_NOTED = 50_000
 _CLOCK_SLACK_S = 0.05  # file times come from a clock that ticks every few milliseconds
 _LONGEST_NAME, _LONGEST_PATH = 240, 2000
@@ -44,21 +52,49 @@ _ALIASES = (("user_logs/std_log", "azureml-logs/70_driver_log"),)
 
 
 class RunFolder:
-    """Paths and kept files of one run. No path that comes out leads out of the folder."""
+    """Paths and kept files of one node's part of a run. No path that comes out leads out of the folder.
 
-    def __init__(self, workspace_dir: str, run_id: str) -> None:
+    Rank 0 has the run's own folder. ``whole_run.py`` has the view on all nodes. ``earlier`` is the number of an attempt
+    that was given up: what it left is below ``attempts``.
+    """
+
+    def __init__(self, workspace_dir: str, run_id: str, rank: int = 0, earlier: int | None = None) -> None:
         if not run_id or "/" in run_id or run_id.startswith("."):
             raise UserErrorException(f"{run_id!r} is not the id of a run.")
-        self.root = os.path.join(workspace_dir, "runs", run_id)
+        self.workspace_dir, self.rank, self.earlier = workspace_dir, rank, earlier
+        run = os.path.join(workspace_dir, "runs", run_id)
+        if earlier is not None:
+            run = os.path.join(run, ATTEMPTS, str(earlier))
+        self.root = os.path.join(run, NODES, str(rank)) if rank else run
         self.work = os.path.join(self.root, "work")
         self.files = os.path.join(self.root, "files")
         self.spool = os.path.join(self.root, "spool")
         self.agent = os.path.join(self.root, "agent")
 
-    def make(self) -> None:
-        """Create the folders that exist before anything of the run does."""
+    def make(self, node: str = "") -> None:
+        """Create the folders that exist before anything of the run does; of other ranks than 0 note the node's name."""
         for path in (self.files, os.path.join(self.files, "azureml-logs"), self.spool, self.agent):
             os.makedirs(path, mode=0o700, exist_ok=True)
+        self.note_node(node)
+
+    def note_node(self, node: str) -> None:
+        """Write down the name of the part's node, by which its files are shown where another has their name."""
+        if self.rank and node:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            path = os.path.join(self.root, _NODE_FILE)
+            with open(path + ".part", "w", encoding="utf-8") as f:
+                f.write(node)
+            os.replace(path + ".part", path)
+
+    @property
+    def node(self) -> str:
+        """Name of the part's node, fit to be a folder's; ``node-RANK`` where nobody noted it."""
+        try:
+            with open(os.path.join(self.root, _NODE_FILE), encoding="utf-8") as f:
+                name = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in f.read(_LONGEST_NAME // 4))
+        except (OSError, ValueError):
+            name = ""
+        return name if name.strip(".") else f"node-{self.rank}"
 
     def log(self, name: str) -> str:
         """Path of a log or upload for writing; its folder exists afterwards.
@@ -210,21 +246,48 @@ class RunFolder:
                     os.rename(source, target)
         return notes
 
+    def left(self) -> Sequence[str]:
+        """What only the running job needed and is still there, such as ``work``."""
+        return [name for name in _TRANSIENT if os.path.lexists(os.path.join(self.root, name))]
+
     def seal(self) -> None:
         """Make the kept files read-only and remove what only the running job needed. May be repeated."""
-        for path, _ in _walk(self.files, self.files, ""):
-            full = os.path.join(self.files, path)
-            state = os.lstat(full)
-            mode = stat.S_IMODE(state.st_mode)
-            if mode & 0o222 and stat.S_ISREG(state.st_mode) and state.st_nlink == 1:  # else it is somebody else's, too
-                os.chmod(full, mode & ~0o222)
+        make_read_only(self.files)
         if os.path.islink(self.work):  # an interactive run's: a client's own folder, which is not ours to empty
             os.unlink(self.work)
-        for folder in (self.work, self.spool, self.agent):
+        for folder in (os.path.join(self.root, name) for name in _TRANSIENT):
             try:
                 remove_tree(folder)
             except OSError as problem:  # it takes room, and hurts nobody
                 log.warning("%s cannot be removed: %s", folder, problem)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the folder of another rank than 0 once nothing of the node is in it any more. May be repeated."""
+        try:
+            if self.rank and set(os.listdir(self.root)) <= {_NODE_FILE, "files"}:
+                files = os.path.join(self.root, "files")
+                if os.path.isdir(files) and not os.listdir(files):
+                    os.rmdir(files)
+                if os.listdir(self.root) == [_NODE_FILE]:
+                    os.unlink(os.path.join(self.root, _NODE_FILE))
+                os.rmdir(self.root)
+                os.rmdir(os.path.dirname(self.root))
+        except OSError:  # something is in it, or somebody else did the same this moment
+            pass
+
+
+def make_read_only(folder: str) -> None:
+    """Take the right to write from the kept files below ``folder``; they may be moved meanwhile."""
+    for path, _ in _walk(folder, folder, ""):
+        full = os.path.join(folder, path)
+        try:
+            state = os.lstat(full)
+            mode = stat.S_IMODE(state.st_mode)
+            if mode & 0o222 and stat.S_ISREG(state.st_mode) and state.st_nlink == 1:  # else it is somebody else's, too
+                os.chmod(full, mode & ~0o222)
+        except FileNotFoundError:
+            continue
 
 
 def _identity(path: str) -> list[int] | None:
@@ -299,7 +362,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _folders(top: str) -> Iterator[str]:
+def folders_of(top: str) -> Iterator[str]:
     """``top`` and the real folders below it, each before those in it, unless the kernel cannot take its path."""
     waiting = [top]  # no recursion: see _walk
     while waiting:
@@ -314,8 +377,8 @@ def _folders(top: str) -> Iterator[str]:
         waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _listed(folder: str) -> Sequence[os.DirEntry[str]]:
-    """What lies in one of ``_folders``; nothing when its path is too long."""
+def entries_of(folder: str) -> Sequence[os.DirEntry[str]]:
+    """What lies in a folder; nothing when its path is too long."""
     try:
         return list(os.scandir(folder))
     except OSError as problem:
@@ -326,8 +389,8 @@ def _listed(folder: str) -> Sequence[os.DirEntry[str]]:
 
 def _rename_bytes(top: str, notes: list[str]) -> None:
     """Give names that cannot be told one that can, with the odd bytes as ``%E9``."""
-    for folder in _folders(top):
-        for entry in _listed(folder):
+    for folder in folders_of(top):
+        for entry in entries_of(folder):
             if not _is_text(entry.name):
                 name = "".join(c if _is_text(c) else f"%{ord(c) - 0xDC00:02X}" for c in entry.name)
                 why = "is not UTF-8"
@@ -346,7 +409,7 @@ def _settle_links(top: str) -> list[str]:
         The links that lead out to something: what lies there is not kept.
     """
     out = []
-    for entry in (entry for folder in _folders(top) for entry in _listed(folder)):
+    for entry in (entry for folder in folders_of(top) for entry in entries_of(folder)):
         if not entry.is_symlink() or not os.path.exists(entry.path):  # a link may lead nowhere, or in a circle
             continue
         if not _inside(entry.path, top):

@@ -79,11 +79,15 @@ def _make_way(target: str) -> None:
 def _publish(files: Files, target: str) -> None:
     beside = f"{target}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)  # of a process that had our number and was killed
-    for relative, content in files:
-        path = os.path.join(beside, relative)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as f:
-            f.write(content)
+    try:
+        for relative, content in files:
+            path = os.path.join(beside, relative)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as f:
+                f.write(content)
+    except OSError:  # on a full disk a part of it helps nobody
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     try:
         os.rename(beside, target)
     except OSError:  # another agent was quicker

@@ -229,7 +229,11 @@ class Reader(Protocol):
     def find_lines(self, run_ids: Sequence[str]) -> Sequence[RunLine]: ...  # what ``find_runs`` gives
     def find_runs(self, run_ids: Sequence[str]) -> Sequence[RunRecord]: ...  # in this order, without the absent
     def run_ids_like(self, text: str, limit: int = 20) -> Sequence[str]: ...  # begin with it, or end with _it
-    def active_runs(self) -> Sequence[RunRecord]: ...  # not final, in the order they were created
+    def active_runs(self, placed: bool = False) -> Sequence[RunRecord]:
+        """Those that are not final, in the order they were created; ``placed``: only those that have nodes."""
+        ...
+
+    def count_active(self) -> int: ...  # how many ``active_runs`` would return
     def unverified_runs(self) -> Sequence[str]: ...  # ids of ended runs whose files lack checksums
     def run_of_request(self, request_id: str) -> RunRecord | None: ...
     def count_runs(self) -> Mapping[str, Mapping[str, Any]]: ...  # experiment -> {"runs", "created", "last"}
@@ -289,6 +293,7 @@ class Writer(Reader, Protocol):
         """Set ``display_name, description, environment, nodes, exit_code, exit_signal, lost_points, verified``."""
         ...
 
+    def prioritize(self, run_id: str, priority: int) -> RunRecord: ...  # the one thing of a spec that may change
     def tag(self, run_id: str, tags: Mapping[str, str], remove: Iterable[str] = ()) -> None: ...
     def add_properties(self, run_id: str, properties: Mapping[str, str]) -> None: ...  # Conflict: has another value
     def append(self, run_id: str, spool: str, start: int, end: int, frames: Sequence[Frame]) -> int:
@@ -300,6 +305,7 @@ class Writer(Reader, Protocol):
         ...
 
     def keep_files(self, run_id: str, files: Iterable[Mapping[str, Any]]) -> None: ...  # replaces those of equal path
+    def drop_files(self, run_id: str) -> None: ...  # they are the run's no more, such as an earlier attempt's
     def add_snapshot(self, snapshot_id: str, files: Sequence[Mapping[str, Any]], now: float) -> None: ...
     def put_cluster(self, spec: ClusterSpec, now: float) -> None: ...
     def delete_cluster(self, name: str) -> None: ...

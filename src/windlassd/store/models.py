@@ -58,6 +58,11 @@ def keep_files(db: Connection, run_id: str, files: Iterable[Mapping[str, Any]]) 
         db.execute(insert(run_files), list(rows.values()))
 
 
+def drop_files(db: Connection, run_id: str) -> None:
+    """Forget what files the run keeps."""
+    db.execute(delete(run_files).where(run_files.c.run_seq == run_seq(db, run_id)))
+
+
 def find_snapshot(db: Connection, snapshot_id: str) -> Sequence[Mapping[str, Any]] | None:
     """The files of a snapshot; None when it is unknown."""
     text = db.execute(_SNAPSHOT, {"snapshot_id": snapshot_id}).scalar()

@@ -32,6 +32,8 @@ _BY_ID = _RECORD.where(runs.c.id == bindparam("run_id"))
 _BY_IDS = _RECORD.where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
 _BY_REQUEST = _RECORD.where(runs.c.request_id == bindparam("request_id"))
 _ACTIVE = _RECORD.where(runs.c.ended.is_(None)).order_by(runs.c.seq)
+_PLACED = _ACTIVE.where(runs.c.nodes != "[]")
+_COUNT_ACTIVE = select(func.count()).select_from(runs).where(runs.c.ended.is_(None))
 _UNVERIFIED = select(runs.c.id).where(UNVERIFIED).order_by(runs.c.seq)
 _SEQ = select(runs.c.seq).where(runs.c.id == bindparam("run_id"))
 _CHILDREN = select(func.count()).select_from(runs).where(runs.c.parent_id == bindparam("parent"))
@@ -55,6 +57,7 @@ _LATEST = select(func.max(run_history.c.time)).join(runs, runs.c.seq == run_hist
     runs.c.id == bindparam("run_id")
 )  # fmt: skip
 _SET = update(runs).where(runs.c.id == bindparam("of"))
+_SET_SPEC = update(run_specs).where(run_specs.c.run_seq == bindparam("of"))
 _DROP_TAGS = delete(run_tags).where(run_tags.c.run_seq == bindparam("of"), run_tags.c.key == bindparam("name"))
 
 _SPECS = 256  # kept decoded
@@ -109,9 +112,14 @@ def run_ids_like(db: Connection, text: str, limit: int) -> Sequence[str]:
     return tuple(db.execute(found.limit(limit)).scalars())
 
 
-def active_runs(db: Connection) -> Sequence[RunRecord]:
-    """Runs that are not final, in the order they were created."""
-    return tuple(map(_record, db.execute(_ACTIVE)))
+def active_runs(db: Connection, placed: bool = False) -> Sequence[RunRecord]:
+    """Runs that are not final, in the order they were created; ``placed``: only those that have nodes."""
+    return tuple(map(_record, db.execute(_PLACED if placed else _ACTIVE)))
+
+
+def count_active(db: Connection) -> int:
+    """How many runs are not final."""
+    return int(db.execute(_COUNT_ACTIVE).scalar_one())
 
 
 def unverified_runs(db: Connection) -> Sequence[str]:
@@ -255,6 +263,13 @@ def update_run(db: Connection, run_id: str, **changes: Any) -> RunRecord:
     if changes:
         columns = {name: to_json(value) if name in _AS_JSON else value for name, value in changes.items()}
         db.execute(_SET, {"of": run_id, **columns})
+    return get_run(db, run_id)
+
+
+def prioritize(db: Connection, run_id: str, priority: int) -> RunRecord:
+    """Set the priority of a run, the one thing of its spec that may change."""
+    spec = replace(get_run(db, run_id).spec, priority=priority)
+    db.execute(_SET_SPEC.values(spec=to_json(spec)), {"of": run_seq(db, run_id)})
     return get_run(db, run_id)
 
 

@@ -158,8 +158,11 @@ class SqlReader:
     def run_ids_like(self, text: str, limit: int = 20) -> Sequence[str]:
         return runs.run_ids_like(self._db, text, limit)
 
-    def active_runs(self) -> Sequence[RunRecord]:
-        return runs.active_runs(self._db)
+    def active_runs(self, placed: bool = False) -> Sequence[RunRecord]:
+        return runs.active_runs(self._db, placed)
+
+    def count_active(self) -> int:
+        return runs.count_active(self._db)
 
     def unverified_runs(self) -> Sequence[str]:
         return runs.unverified_runs(self._db)
@@ -275,6 +278,9 @@ class SqlWriter(SqlReader):
     def update_run(self, run_id: str, **changes: Any) -> RunRecord:
         return runs.update_run(self._db, run_id, **changes)
 
+    def prioritize(self, run_id: str, priority: int) -> RunRecord:
+        return runs.prioritize(self._db, run_id, priority)
+
     def tag(self, run_id: str, tags: Mapping[str, str], remove: Iterable[str] = ()) -> None:
         runs.tag(self._db, run_id, tags, remove)
 
@@ -286,6 +292,9 @@ class SqlWriter(SqlReader):
 
     def keep_files(self, run_id: str, files: Iterable[Mapping[str, Any]]) -> None:
         models.keep_files(self._db, run_id, files)
+
+    def drop_files(self, run_id: str) -> None:
+        models.drop_files(self._db, run_id)
 
     def add_snapshot(self, snapshot_id: str, files: Sequence[Mapping[str, Any]], now: float) -> None:
         models.add_snapshot(self._db, snapshot_id, files, now)
