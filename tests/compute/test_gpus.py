@@ -64,3 +64,12 @@ def test_release_of_a_stranger_changes_nothing() -> None:
     pool.take("a", 1)
     pool.release("nobody")
     assert pool.take("b", 1)[1] is not None
+
+
+def test_what_was_handed_out_before_is_held_again() -> None:
+    pool = GpuPool(range(3))
+    pool.hold("a", [1, 7])
+    assert pool.of("a") == [1]
+    assert pool.take("b", 2) == ([0, 2], None)
+    pool.release("a")
+    assert pool.take("c", 1) == ([1], None)

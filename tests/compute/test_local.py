@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from windlass._transport.autostart import is_running
+from windlass.errors import ComputeTargetException
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.status import RunStatus
 from windlassd.compute.base import Feature
@@ -62,7 +63,21 @@ class TestLocalEngine(EngineConformance):
 
     def test_what_is_not_offered_yet_is_refused(self, engine: LocalEngine) -> None:
         found = engine.unsupported(job_of("a", CLUSTER, 2, processes=2))
-        assert set(found) == {Feature.NODES, Feature.PROCESSES} and "node_count=2" in found[Feature.NODES]
+        assert set(found) == {Feature.PROCESSES}
+
+    @pytest.mark.parametrize(
+        ("communicator", "launcher"),
+        [("Mpi", "MPI"), ("OpenMpi", "MPI"), ("Nccl", "PyTorch"), ("ParameterServer", "TensorFlow")],
+    )
+    def test_several_nodes_that_need_a_launcher_are_refused_with_what_works(
+        self, engine: LocalEngine, communicator: str, launcher: str
+    ) -> None:
+        job = job_of("a", CLUSTER, 2)
+        distributed = replace(job, launch=replace(job.launch, communicator=communicator))
+        words = engine.unsupported(distributed)[Feature.NODES]
+        for said in ("node_count=2", repr(communicator), f"the launcher of {launcher}", "AZ_BATCHAI_TASK_INDEX"):
+            assert said in words
+        assert engine.unsupported(job) == {} and engine.unsupported(replace(distributed, node_count=1)) == {}
 
     def test_the_plan_says_what_would_run(self, engine: LocalEngine) -> None:
         text = str(engine.plan(job_of("a", ONE_GPU)))
@@ -104,6 +119,18 @@ def test_each_job_sees_its_own_gpus(link: RecordingLink) -> None:
     assert visible(link) == "2" and notes(engine, "d.1") == []
 
 
+def test_each_node_of_a_gang_sees_its_own_gpus_and_gives_them_back(link: RecordingLink) -> None:
+    engine = LocalEngine(link, gpus=range(3))
+    engine.submit(engine.plan(job_of("a", ONE_GPU, 2)))
+    assert (visible(link, 0), visible(link, 1)) == ("0", "1") and notes(engine, "a.1") == []
+    engine.submit(engine.plan(job_of("b", ONE_GPU, 2)))
+    assert (visible(link, 2), visible(link, 3)) == ("2", "0")
+    assert notes(engine, "b.1") == ["gpu-3: It shares GPU 0 with other runs."]
+    engine.ended("a.1")
+    engine.submit(engine.plan(job_of("c", ONE_GPU)))
+    assert visible(link) == "1"
+
+
 def test_a_gpu_that_is_not_there_is_noted_and_the_variable_left_alone(link: RecordingLink) -> None:
     engine = LocalEngine(link, gpus=())
     engine.submit(engine.plan(job_of("a", ONE_GPU)))
@@ -137,6 +164,52 @@ def test_gpus_are_held_again_after_a_restart(link: RecordingLink) -> None:
     engine.reattach(job_of("a", ONE_GPU), ["gpu-0"], True)
     engine.submit(engine.plan(job_of("b", ONE_GPU)))
     assert visible(link) == "1"
+
+
+def test_after_a_restart_a_job_has_the_gpus_that_it_uses_and_nobody_gets_them_as_well(link: RecordingLink) -> None:
+    before = LocalEngine(link, gpus=range(3))
+    for run_id in ("ended", "going"):
+        before.submit(before.plan(job_of(run_id, ONE_GPU)))
+    before.ended("ended.1")
+    state = before.poll(["going.1"])["going.1"]
+    assert state.gpus == {"gpu-1": [1]}
+    assert next((n.name, n.gpus) for n in before.nodes(ONE_GPU)) == ("gpu-1", (1,))
+    engine = LocalEngine(link, gpus=range(3))
+    engine.reattach(replace(job_of("going", ONE_GPU), gpus=state.gpus), state.nodes, True)
+    for run_id in ("b", "c"):
+        engine.submit(engine.plan(job_of(run_id, ONE_GPU)))
+    assert (visible(link, -2), visible(link)) == ("0", "2")
+
+
+def test_a_gang_gets_gpus_for_each_node(link: RecordingLink) -> None:
+    engine = LocalEngine(link, gpus=range(3))
+    engine.submit(engine.plan(job_of("a", ONE_GPU, 2)))
+    assert (visible(link, 0), visible(link, 1)) == ("0", "1")
+    assert engine.poll(["a.1"])["a.1"].gpus == {"gpu-0": [0], "gpu-1": [1]}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "gpus", "says"),
+    [
+        (CLUSTER, (), "1 GPU was asked for, and this machine has none: it runs on the CPU."),
+        (replace(CLUSTER, vm_size="STANDARD_D2_V2"), (0,), "a STANDARD_D2_V2 has none: it runs on the CPU."),
+        (CLUSTER, (0,), ""),
+    ],
+)  # fmt: skip
+def test_who_asks_for_a_gpu_in_so_many_words_is_told_where_there_is_none(
+    link: RecordingLink, cluster: ClusterSpec, gpus: tuple[int, ...], says: str
+) -> None:
+    engine = LocalEngine(link, gpus=gpus)
+    engine.submit(engine.plan(replace(job_of("a", cluster), wants_gpu=True)))
+    assert " ".join(notes(engine, "a.1")).endswith(says) and bool(notes(engine, "a.1")) is bool(says)
+
+
+def test_options_that_slots_do_not_have_are_refused(link: RecordingLink) -> None:
+    engine = LocalEngine(link, gpus=())
+    engine.adopt(CLUSTER)
+    for wrong in (replace(CLUSTER, node_resources={"CPU": 2}), replace(CLUSTER, options={"address": "10.0.0.1"})):
+        with pytest.raises(ComputeTargetException, match=r"'local' takes none.*Leave it out"):
+            engine.adopt(wrong)
 
 
 class TestInARealServer:

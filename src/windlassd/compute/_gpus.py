@@ -46,6 +46,15 @@ class GpuPool:
             return chosen, f"{_count(wanted)} asked for, and this machine has {len(self._users)}: it got those."
         return chosen, f"It shares GPU {', '.join(map(str, shared))} with other runs." if shared else None
 
+    def hold(self, owner: str, gpus: Sequence[int]) -> None:
+        """``owner`` has these from before; those that are not there any more are left out."""
+        for gpu in self._users.keys() & set(gpus):
+            self._users[gpu].add(owner)
+
+    def of(self, owner: str) -> Sequence[int]:
+        """What ``owner`` has."""
+        return sorted(gpu for gpu, users in self._users.items() if owner in users)
+
     def release(self, owner: str) -> None:
         """Take back what ``owner`` has."""
         for users in self._users.values():

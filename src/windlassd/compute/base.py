@@ -35,6 +35,13 @@ class Feature(StrEnum):
     PROCESSES = "process_count_per_node"
 
 
+_LAUNCHERS = {
+    "mpi": "MPI", "openmpi": "MPI", "intelmpi": "MPI", "gloo": "PyTorch", "nccl": "PyTorch",
+    "parameterserver": "TensorFlow", "ps": "TensorFlow",
+}  # fmt: skip
+"""v1's communicators, lower case, whose processes on several nodes a launcher must bring together."""
+
+
 class Phase(StrEnum):
     """Where a job is in the engine's eyes."""
 
@@ -57,6 +64,10 @@ class JobSpec:
     cluster: ClusterSpec
     launch: LaunchSpec
     node_count: int = 1
+    wants_gpu: bool = False
+    """The user asked for GPUs in so many words; to be told where there are none."""
+    gpus: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """For ``reattach``: the GPUs that were handed out on each node."""
 
     @property
     def native_id(self) -> str:
@@ -86,6 +97,8 @@ class JobState:
     message: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the user should know, such as a GPU asked for that is not there."""
+    gpus: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Indices of those that are handed out on each node; a later ``reattach`` is told them."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +168,20 @@ class AgentLink(Protocol):
         ...
 
     def stop(self, agent: str, run_id: str, attempt: int, reason: Reason) -> None:
-        """Tell an agent to end its part: SIGTERM, then SIGKILL after the launch's grace."""
+        """Tell an agent to end all it has of the attempt: SIGTERM, then SIGKILL after the launch's grace."""
         ...
 
     def ensure(self, agent: str) -> None:
         """Make sure that an agent of that name runs or is being started on this machine."""
         ...
 
-    def enlist(self, agent: str, run_id: str) -> Ticket:
+    def enlist(self, agent: str, run_id: str, towards: str | None = None) -> Ticket:
         """A ticket for an agent elsewhere, good until ``dismiss``; asked again, another that replaces it.
+
+        Args:
+            agent: Its name, by ``agent_of``.
+            run_id: The run of its part.
+            towards: Address of its node, where that is known: it is told first what that node sees of this machine.
 
         Raises:
             ComputeTargetException: this server has no listener that nodes could reach, and why.
@@ -172,6 +190,18 @@ class AgentLink(Protocol):
 
     def dismiss(self, agent: str) -> None:
         """Its tickets are good no more."""
+        ...
+
+    def workspace_id(self) -> str:
+        """Tells the workspace from all others, by whatever name and on whatever machine.
+
+        Raises:
+            ComputeTargetException: this server has no listener that nodes could reach, and why.
+        """
+        ...
+
+    def secret(self, cluster: str) -> str | None:
+        """What the owner of a cluster gave to be let in by its machines, such as a token; None without any."""
         ...
 
     def changed(self, engine: str) -> None:
@@ -253,6 +283,24 @@ class Engine(Protocol):
     def close(self) -> None:
         """This server process ends; jobs and their agents go on."""
         ...
+
+
+def lacks_launcher(job: JobSpec) -> Mapping[Feature, str]:
+    """What no engine offers as long as there are no launchers for distributed training; see ``Engine.unsupported``."""
+    launch, missing = job.launch, {}
+    launcher = _LAUNCHERS.get(launch.communicator.lower())
+    if job.node_count > 1 and launcher:
+        missing[Feature.NODES] = (
+            f"node_count={job.node_count} with the communicator {launch.communicator!r}: the launcher of {launcher} "
+            "for several nodes comes with a later version. Use node_count=1, or leave the distributed settings out: "
+            "the script is then started once on each node, with its number in AZ_BATCHAI_TASK_INDEX and the addresses "
+            "of all nodes in AZ_BATCH_HOST_LIST."
+        )
+    if launch.process_count > 1:
+        missing[Feature.PROCESSES] = (
+            f"process_count_per_node={launch.process_count}: several processes are not offered yet; use 1."
+        )
+    return missing
 
 
 def agent_of(launch: LaunchSpec, rank: int) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from windlass.errors import ComputeTargetException
 from windlass.specs import vm_sizes
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.launch import LaunchSpec
@@ -28,6 +29,7 @@ from windlassd.compute.base import (
     Phase,
     Plan,
     Target,
+    lacks_launcher,
     on_node,
 )
 
@@ -56,27 +58,20 @@ class LocalEngine:
         self._lock = threading.Lock()
 
     def unsupported(self, job: JobSpec) -> Mapping[Feature, str]:
-        """Nodes and processes beyond one come with the launchers for distributed training."""
-        missing = {}
-        if job.node_count > 1:
-            missing[Feature.NODES] = f"node_count={job.node_count}: runs on several nodes are not offered yet; use 1."
-        if job.launch.process_count > 1:
-            missing[Feature.PROCESSES] = (
-                f"process_count_per_node={job.launch.process_count}: several processes are not offered yet; use 1."
-            )
-        return missing
+        """What needs a launcher for distributed training."""
+        return lacks_launcher(job)
 
     def plan(self, job: JobSpec) -> Plan:
         """Name what happens on this machine, without choosing the slot yet."""
-        launch = job.launch
+        launch, each = job.launch, ", for each node" if job.node_count > 1 else ""
         steps = [
             f"take {job.node_count} of {job.cluster.max_nodes} slots of '{job.cluster.name}' on this machine",
-            f"copy snapshot {launch.snapshot_id[:12]} into the run's folder",
-            " ".join(["start", *_words(launch)]),
+            f"copy snapshot {launch.snapshot_id[:12]} into the run's folder{each}",
+            " ".join(["start", *_words(launch)]) + each,
         ]
         wanted = _gpus_of(job.cluster, len(self._gpus))
         if wanted:
-            steps.insert(1, f"hand out up to {wanted} GPU(s) through CUDA_VISIBLE_DEVICES")
+            steps.insert(1, f"hand out up to {wanted} GPU(s) through CUDA_VISIBLE_DEVICES{each}")
         return Plan(self.name, job, tuple(steps))
 
     def submit(self, plan: Plan) -> str:
@@ -89,22 +84,18 @@ class LocalEngine:
             if len(free) < job.node_count:
                 raise NoCapacity(f"{job.cluster.name} has {len(free)} of {job.node_count} nodes free.")
             nodes = tuple(free[: job.node_count])
-            gpus, note = self._gpus.take(job.native_id, _gpus_of(job.cluster, len(self._gpus)))
-            self._jobs[job.native_id] = _Job(job, nodes, (note,) if note else ())
-            variables = self._variables(gpus)
+            parts = self._hold(job, nodes)
         self._link.ensure(AGENT)
-        for rank in range(len(nodes)):
-            self._link.start(AGENT, on_node(job.launch, nodes, rank, variables))
+        for launch in parts:
+            self._link.start(AGENT, launch)
         return job.native_id
 
     def reattach(self, job: JobSpec, nodes: Sequence[str], started: bool) -> str:
         """Hold the slots again that the job had; its processes are the agent's and went on meanwhile."""
         with self._lock:
-            gpus, _ = self._gpus.take(job.native_id, _gpus_of(job.cluster, len(self._gpus)))
-            self._jobs[job.native_id] = _Job(job, tuple(nodes), ())
-            variables = self._variables(gpus)
-        for rank in range(len(nodes)):
-            self._link.adopt(AGENT, on_node(job.launch, nodes, rank, variables), started)
+            parts = self._hold(job, nodes)
+        for launch in parts:
+            self._link.adopt(AGENT, launch, started)
         self._link.ensure(AGENT)
         return job.native_id
 
@@ -112,7 +103,10 @@ class LocalEngine:
         """States of the jobs that hold slots."""
         with self._lock:
             found = {i: self._jobs[i] for i in ids if i in self._jobs}
-        return {i: JobState(job.phase, job.nodes, notes=job.notes) for i, job in found.items()}
+            return {
+                i: JobState(job.phase, job.nodes, notes=job.notes, gpus=self._gpus_by_node(i, job.nodes))
+                for i, job in found.items()
+            }
 
     def cancel(self, native_id: str, reason: Reason) -> None:
         """Tell the agent to end the job; its slots stay taken until ``ended``."""
@@ -124,8 +118,9 @@ class LocalEngine:
     def ended(self, native_id: str) -> None:
         """Free the job's slots and GPUs."""
         with self._lock:
-            self._gpus.release(native_id)
-            self._jobs.pop(native_id, None)
+            job = self._jobs.pop(native_id, None)
+            for node in job.nodes if job else ():
+                self._gpus.release(_owner(native_id, node))
 
     def capacity(self, cluster: ClusterSpec) -> Capacity:
         """Slots always exist, so the target is the maximum."""
@@ -138,7 +133,11 @@ class LocalEngine:
         """Its slots: those that runs have, then the free ones."""
         with self._lock:
             jobs = [job for job in self._jobs.values() if job.spec.cluster.name == cluster.name]
-            busy = [Node(name, NodeStatus.RUNNING, run_id=j.spec.launch.run_id) for j in jobs for name in j.nodes]
+            busy = [
+                Node(name, NodeStatus.RUNNING, run_id=j.spec.launch.run_id,
+                     gpus=tuple(self._gpus.of(_owner(j.spec.native_id, name))))
+                for j in jobs for name in j.nodes
+            ]  # fmt: skip
             return [*busy, *(Node(name, NodeStatus.IDLE) for name in self._free(cluster))]
 
     def pool(self, cluster: ClusterSpec) -> str:
@@ -150,7 +149,13 @@ class LocalEngine:
         return None
 
     def adopt(self, cluster: ClusterSpec) -> None:
-        """Slots always exist."""
+        """Slots always exist; what else could be asked of nodes is nothing that slots have."""
+        for name, given in (("node_resources", cluster.node_resources), ("options", cluster.options)):
+            if given:
+                raise ComputeTargetException(
+                    f"{name}={dict(given)!r}: the engine 'local' takes none; its nodes are slots of this machine. "
+                    "Leave it out, or name another engine."
+                )
 
     def discard(self, cluster: ClusterSpec) -> None:
         """Slots are nothing that could be given back."""
@@ -162,12 +167,47 @@ class LocalEngine:
         taken = {n for job in self._jobs.values() if job.spec.cluster.name == cluster.name for n in job.nodes}
         return [n for n in (f"{cluster.name}-{i}" for i in range(cluster.max_nodes)) if n not in taken]
 
+    def _hold(self, job: JobSpec, nodes: Sequence[str]) -> Sequence[LaunchSpec]:
+        """Take the slots, and GPUs for each; the parts for the agent."""
+        wanted, gpus, notes = _gpus_of(job.cluster, len(self._gpus)), [], _without_gpus(job)
+        if job.wants_gpu and job.cluster.gpus is None and not job.cluster.vm_size:
+            wanted = max(wanted, 1)
+        for node in nodes:
+            taken, note = self._taken(_owner(job.native_id, node), wanted, job.gpus.get(node))
+            gpus.append(taken)
+            notes += [f"{node}: {note}" if len(nodes) > 1 else note] if note else []
+        self._jobs[job.native_id] = _Job(job, tuple(nodes), tuple(notes))
+        variables = [self._variables(taken) for taken in gpus]
+        return [on_node(job.launch, nodes, rank, variables[rank]) for rank in range(len(nodes))]
+
+    def _taken(self, owner: str, wanted: int, before: Sequence[int] | None) -> tuple[Sequence[int], str | None]:
+        """GPUs of one node; ``before``: those that it got from an earlier server process, and still uses."""
+        if before is None:
+            return self._gpus.take(owner, wanted)
+        self._gpus.hold(owner, before)
+        return self._gpus.of(owner), None
+
+    def _gpus_by_node(self, native_id: str, nodes: Sequence[str]) -> dict[str, Sequence[int]]:
+        found = {node: self._gpus.of(_owner(native_id, node)) for node in nodes}
+        return {node: gpus for node, gpus in found.items() if gpus}
+
     def _variables(self, gpus: Sequence[int]) -> dict[str, str]:
         busy = sum(len(job.nodes) for job in self._jobs.values())
         variables = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // busy))}
         if len(self._gpus):  # a run that asked for none sees none, so that it cannot take another's memory
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
         return variables
+
+
+def _without_gpus(job: JobSpec) -> list[str]:
+    """A note for who asks for GPUs on a size that has none."""
+    if not job.wants_gpu or not job.cluster.vm_size or _gpus_of(job.cluster, 0):
+        return []
+    return [f"A GPU was asked for, and a {job.cluster.vm_size} has none: it runs on the CPU."]
+
+
+def _owner(native_id: str, node: str) -> str:
+    return f"{native_id} {node}"
 
 
 def _words(launch: LaunchSpec) -> tuple[str, ...]:

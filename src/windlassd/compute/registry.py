@@ -10,7 +10,10 @@ from windlassd.compute.base import AgentLink, Engine
 
 _ENGINES = {
     "local": ("windlassd.compute.local", "LocalEngine"),
+    "ray": ("windlassd.compute.ray", "RayEngine"),
     "fake": ("windlassd.compute.fake", "FakeEngine"),
+    "apart": ("windlassd.testing.apart", "ApartEngine"),
+    "netns": ("windlassd.testing.netns_engine", "NetnsEngine"),
 }
 
 
