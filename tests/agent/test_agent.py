@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from windlass.specs.launch import LaunchSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.agent import agent as agent_module
-from windlassd.agent import node_run
+from windlassd.agent import data
 from windlassd.agent.agent import Agent
 from windlassd.blobs.files import FileBlobStore
 from windlassd.blobs.run_folder import DRIVER_LOG, RunFolder
@@ -97,7 +98,7 @@ def begin(server: FakeServer, workspace_dir: str, monkeypatch: pytest.MonkeyPatc
     for made in begun:
         made._tools.nursery.close()
         made._tools.nursery._process.wait(30)  # type: ignore[union-attr]
-        made._tools.blobs.close()  # type: ignore[attr-defined]
+        made._tools.sources.close()
 
 
 def launch(run_id: str = "run_1") -> LaunchSpec:
@@ -192,7 +193,7 @@ def test_a_run_whose_end_is_recorded_is_cleared_up(
     agent.obey({"known": []})  # the next line: it is not done again
     event = server.ends.get(timeout=30)
     assert event["run_id"] == "over" and event["outcome"]["reason_code"] == "completed"
-    agent.obey({"known": [["going", 1]]})
+    agent.obey({"known": [["going", 1, 0]]})
     assert server.ends.get(timeout=30)["run_id"] == "going"
     for thread in list(agent_threads()):
         thread.join(30)
@@ -226,13 +227,16 @@ def test_a_bug_at_the_very_end_is_told_and_leaves_no_run_hanging(
     agent = begin()
     shipper, ledger = agent._tools.shipper, agent._tools.ledger
     if broken == "finalizing":
-        monkeypatch.setattr(shipper, "event", failing_once(shipper.event, "run_1", 1, "finalizing"))
+        monkeypatch.setattr(shipper, "event", failing_once(shipper.event, ("run_1", 1, 0), "finalizing"))
     elif broken == "outcome":
-        monkeypatch.setattr(node_run, "_kept", lambda folder: [{"path": b"no text", "size": 1}])
+        files = agent._tools.files
+        brought = files.bring_home
+        odd = [{"path": b"no text", "size": 1}]
+        monkeypatch.setattr(files, "bring_home", lambda key: replace(brought(key), files=odd))
     else:
-        monkeypatch.setattr(node_run.data, "copy_back", lambda *_: ["1 file was not sent."])
-        monkeypatch.setattr(ledger, "remove", failing_once(ledger.remove, "run_1"))
-    agent.obey({"known": [["run_1", 1]]} if lost else {"start": to_wire(launch())})
+        monkeypatch.setattr(data, "copy_back", lambda *_: ["1 file was not sent."])
+        monkeypatch.setattr(ledger, "remove", failing_once(ledger.remove, ("run_1", 1, 0)))
+    agent.obey({"known": [["run_1", 1, 0]]} if lost else {"start": to_wire(launch())})
     outcome = wait_for_end(agent, server)["outcome"]
     assert outcome["reason_code"] == "internal_error" and "Please report it" in outcome["message"], outcome
     assert RunFolder(workspace_dir, "run_1").root in outcome["message"]

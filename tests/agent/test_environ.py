@@ -96,3 +96,26 @@ def test_a_conda_prefix_of_the_users_own_is_named(folder: RunFolder, tmp_path: P
     launch = replace(LAUNCH, python=str(tmp_path / "bin" / "python"))
     assert variables(folder, launch)["CONDA_PREFIX"] == str(tmp_path)
     assert "CONDA_PREFIX" not in variables(folder)
+
+
+@pytest.mark.parametrize(
+    ("handed", "processes", "communicator", "seen"),
+    [
+        ("0,1,2,3", 2, "IntelMpi", ["0,1", "2,3"]),
+        ("4,5", 2, "OpenMpi", ["4", "5"]),
+        ("6", 3, "None", ["6", "6", "6"]),
+        ("0,1,2", 2, "None", ["0", "1"]),
+        ("", 2, "None", ["", ""]),
+        ("3,4", 1, "None", ["3,4"]),
+        ("0,1", 2, "Nccl", ["0,1", "0,1"]),
+    ],
+)
+def test_processes_of_a_node_share_its_gpus(
+    folder: RunFolder, handed: str, processes: int, communicator: str, seen: list[str]
+) -> None:
+    launch = replace(
+        LAUNCH, node_variables={"CUDA_VISIBLE_DEVICES": handed}, process_count=processes, communicator=communicator
+    )
+    assert [variables(folder, launch, rank)["CUDA_VISIBLE_DEVICES"] for rank in range(processes)] == seen
+    asked = replace(launch, environment_variables={"CUDA_VISIBLE_DEVICES": "9"})
+    assert variables(folder, asked)["CUDA_VISIBLE_DEVICES"] == "9"

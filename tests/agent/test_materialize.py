@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -94,3 +97,19 @@ def test_racing_agents_publish_one_whole_copy(home: Path) -> None:
     (path,) = paths
     assert os.listdir(home / "sdk") == [os.path.basename(path)]
     assert Path(path, "windlass", "run.py").read_bytes() == Path(windlass.__file__).with_name("run.py").read_bytes()
+
+
+def test_nothing_stays_of_a_copy_that_a_full_disk_cut_short(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def opened(path: str, mode: str) -> IO[bytes]:
+        if mode == "wb":
+            written.append(path)
+            if len(written) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return builtins.open(path, mode)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(sdk_copy, "open", opened, raising=False)
+        sdk_folder(str(home / "workspaces" / "ws"))
+    assert os.listdir(home / "sdk") == []

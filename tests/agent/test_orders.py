@@ -13,7 +13,7 @@ import pytest
 
 import windlassd
 from windlass._transport import autostart
-from windlass._transport.client import Client
+from windlass._transport.client import Client, Way
 from windlass.errors import ServiceUnavailable, UserErrorException
 from windlass.specs.launch import PROTOCOL
 from windlassd.agent import orders
@@ -39,6 +39,7 @@ class FakeServer:
 
     def __init__(self, folder: Path, *answers: Line | Exception) -> None:
         self.workspace_dir = str(folder)
+        self.way = Way(self.workspace_dir)
         self.answers = [*answers, Line(order(exit={}))]
         self.hellos: list[Mapping[str, Any]] = []
         self.started: list[str] = []

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from windlass.specs.launch import PartKey
 from windlassd.agent.tail import Grew, Tail
 from windlassd.blobs.run_folder import RunFolder
 
-Told = queue.Queue[tuple[str, Grew]]
+PART = ("run_1", 1, 0)
+Told = queue.Queue[tuple[PartKey, Grew]]
 
 
 @pytest.fixture
@@ -23,15 +25,15 @@ def told() -> Told:
 
 @pytest.fixture
 def tail(told: Told, folder: RunFolder) -> Iterator[Tail]:
-    made = Tail(lambda run_id, kind: told.put((run_id, kind)))
-    made.watch("run_1", folder)
+    made = Tail(lambda part, kind: told.put((part, kind)))
+    made.watch(PART, folder)
     yield made
-    made.forget("run_1")
+    made.forget(PART)
 
 
-def grew(told: Told, kind: Grew, run_id: str = "run_1") -> None:
+def grew(told: Told, kind: Grew, part: PartKey = PART) -> None:
     """Until the tail tells of it; other news before it may come."""
-    while told.get(timeout=10) != (run_id, kind):
+    while told.get(timeout=10) != (part, kind):
         pass
 
 
@@ -87,15 +89,15 @@ def test_a_removed_folder_hurts_nobody(tail: Tail, told: Told, folder: RunFolder
     empty(told)
     Path(f"{folder.work}/logs/note.txt").write_text("still there")
     grew(told, Grew.FILES)
-    tail.watch("run_1", folder)  # an absent folder is passed over
-    tail.forget("run_1")
+    tail.watch(PART, folder)  # an absent folder is passed over
+    tail.forget(PART)
 
 
 def test_a_forgotten_run_is_quiet_and_others_go_on(tail: Tail, told: Told, folder: RunFolder, home: Path) -> None:
     other = RunFolder(str(home / "workspaces" / "ws"), "run_2")
     other.make()
     tail.watch("run_2", other)
-    tail.forget("run_1")
+    tail.forget(PART)
     tail.forget("nobody")
     Path(folder.spool, "1.spool").write_text("x")
     Path(other.spool, "1.spool").write_text("x")

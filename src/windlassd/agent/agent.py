@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from windlass._transport.client import Client, quote
 from windlass.errors import AzureMLException, ServiceUnavailable
 from windlass.specs._codec import to_wire
-from windlass.specs.launch import LaunchSpec, Outcome
+from windlass.specs.launch import LaunchSpec, Outcome, PartKey
 from windlass.specs.run import Reason, RunRecord
 from windlassd.agent import engines, leftovers, outcome
+from windlassd.agent.datastores import Datastores, OwnFolders
+from windlassd.agent.files_here import Files, FilesHere
 from windlassd.agent.launch import container
 from windlassd.agent.ledger import Ledger
 from windlassd.agent.materialize import sdk_folder
@@ -23,8 +27,8 @@ from windlassd.agent.node_run import NodeRun, Tools, finish, make_sure_it_ended
 from windlassd.agent.nursery import Nursery
 from windlassd.agent.orders import OrderLine
 from windlassd.agent.ship import Shipper
-from windlassd.agent.tail import Tail
-from windlassd.blobs.files import FileBlobStore
+from windlassd.agent.sources import OwnStore, Sources
+from windlassd.agent.tail import Grew, Tail
 from windlassd.blobs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -34,31 +38,52 @@ _EXIT_S = 5.0
 """How long a keeper whose agent was killed is given to end the run's processes and to leave its report."""
 
 
-class Agent:
-    """All runs of one node. The order line calls ``obey``; each run has a thread of its own."""
+@dataclass(frozen=True)
+class Ground:
+    """What an agent stands on that is not on its server's machine."""
 
-    def __init__(self, workspace_dir: str, name: str) -> None:
+    client: Client
+    sdk_dir: str
+    sources: Sources
+    datastores: Datastores
+    errands: Callable[[], Sequence[str]]
+    """See ``Tools.errands``."""
+    files: Files
+
+
+class Agent:
+    """All parts of runs on one node. The order line calls ``obey``; each part has a thread of its own.
+
+    Args:
+        workspace_dir: The workspace's folder, or what stands for it on a machine that is not the server's.
+        name: Its name, by which the server knows it.
+        ground: What it stands on where that is not the server's machine.
+    """
+
+    def __init__(self, workspace_dir: str, name: str, ground: Ground | None = None) -> None:
         self._workspace_dir = workspace_dir
-        self._client = Client(workspace_dir)
-        self._runs: dict[tuple[str, int], NodeRun] = {}
-        self._recovering: set[tuple[str, int]] = set()
+        self._client = ground.client if ground else Client(workspace_dir)
+        self._runs: dict[PartKey, NodeRun] = {}
+        self._recovering: set[PartKey] = set()
         self._lock = threading.Lock()
         shipper = Shipper(self._client, name)
+        files = ground.files if ground else FilesHere(shipper)
         ledger = Ledger(f"{workspace_dir}/agents/{name}/held")
-        self._left: Sequence[str] = ledger.runs()
+        self._left: Collection[PartKey] = ledger.parts()
         self._tools = Tools(
             workspace_dir=workspace_dir,
-            sdk_dir=sdk_folder(workspace_dir),
-            blobs=FileBlobStore(f"{workspace_dir}/blobs"),
+            sdk_dir=ground.sdk_dir if ground else sdk_folder(workspace_dir),
+            sources=ground.sources if ground else OwnStore(self._client, f"{workspace_dir}/blobs"),
             nursery=Nursery(),
             ledger=ledger,
             shipper=shipper,
-            tail=Tail(shipper.grew),
-            snapshot=self._snapshot,
+            files=files,
+            tail=Tail(lambda key, kind: (shipper if kind is Grew.SPOOL else files).grew(key, kind)),
             engines=engines.Engines(self._sweep),
+            datastores=ground.datastores if ground else OwnFolders(),
+            errands=ground.errands if ground else tuple,
         )
-        self._snapshots: dict[str, list[Mapping[str, Any]]] = {}
-        self._line = OrderLine(self._client, name, self.obey, self._held)
+        self._line = OrderLine(self._client, name, self.obey, self._held, math.inf if ground else None)
 
     def serve(self) -> None:
         """Return when the server said that nothing is left to do, or could not be had for a long time."""
@@ -68,7 +93,7 @@ class Agent:
         for run in clearing_up:  # their ends are acknowledged, their folders perhaps not cleared up yet
             run.join(_CLEAR_UP_S)
         self._tools.nursery.close()
-        self._tools.blobs.close()
+        self._tools.sources.close()
 
     def obey(self, order: Mapping[str, Any]) -> None:
         """Carry out one order; the same one twice does nothing more."""
@@ -77,7 +102,7 @@ class Agent:
         elif "stop" in order:
             self._stop(order["stop"])
         elif "known" in order:
-            self._pick_up([(run_id, attempt) for run_id, attempt in order["known"]])
+            self._pick_up([(run_id, attempt, rank) for run_id, attempt, rank in order["known"]])
             self._clear_up()
         elif "refused" in order:
             log.error("the server refuses this agent: %s", order["refused"])
@@ -88,10 +113,11 @@ class Agent:
         except (KeyError, TypeError, ValueError) as problem:
             words = f"The agent cannot read the order to start it: {problem!r}. See `windlass server status`."
             result = to_wire(outcome.could_not_start("start_failed", words))
-            self._tools.shipper.event(str(order["run_id"]), int(order["attempt"]), "ended", outcome=result)
+            key = (str(order["run_id"]), int(order["attempt"]), int(order.get("node_rank", 0)))
+            self._tools.shipper.event(key, "ended", outcome=result)
             raise
-        key = (launch.run_id, launch.attempt)
-        folder = RunFolder(self._workspace_dir, launch.run_id)
+        key = launch.key
+        folder = self._folder(key)
         with self._lock:
             if key in self._runs or key in self._recovering:
                 return
@@ -104,15 +130,14 @@ class Agent:
 
     def _stop(self, order: Mapping[str, Any]) -> None:
         with self._lock:
-            run = self._runs.get((order["run_id"], order["attempt"]))
+            run = self._runs.get((order["run_id"], order["attempt"], order["rank"]))
         if run:
             run.stop(Reason(order["reason_code"], order["message"]))
 
-    def _pick_up(self, known: Sequence[tuple[str, int]]) -> None:
+    def _pick_up(self, known: Collection[PartKey]) -> None:
         """Finish what the server saw started here and this process does not hold: a killed predecessor's."""
-        for run_id, attempt in known:
-            begun = leftovers.read_launch(RunFolder(self._workspace_dir, run_id))
-            self._recover(begun or _unknown(run_id, attempt))
+        for key in known:
+            self._recover(self._begun(key))
 
     def _clear_up(self) -> None:
         """See to what a killed predecessor had in its ledger; the first line that is open is the time for it."""
@@ -120,37 +145,46 @@ class Agent:
         if left:
             threading.Thread(target=self._clear_up_after, args=(left,), name="clear up", daemon=True).start()
 
-    def _clear_up_after(self, left: Sequence[str]) -> None:
+    def _clear_up_after(self, left: Collection[PartKey]) -> None:
         """Finish again those whose end is recorded; of the others the server tells by itself."""
-        for run_id in left:
+        for key in sorted(left):
             try:
-                over = RunRecord.from_wire(self._ask(f"/v1/runs/{quote(run_id)}")).status.final
+                record = RunRecord.from_wire(self._ask(f"/v1/runs/{quote(key[0])}"))
             except AzureMLException as problem:
-                log.info("%s needs no clearing up: %s", run_id, problem)  # it was deleted, with its folder
-                self._tools.ledger.remove(run_id)
+                log.info("%s needs no clearing up: %s", key[0], problem)  # it was deleted, with its folder
+                self._tools.ledger.remove(key)
                 continue
-            if over:
-                self._recover(leftovers.read_launch(RunFolder(self._workspace_dir, run_id)) or _unknown(run_id, 1))
+            if record.status.final or _is_over(record, key):
+                self._recover(self._begun(key))
 
-    def _held(self) -> list[tuple[str, int]]:
+    def _begun(self, key: PartKey) -> LaunchSpec:
+        """What was begun in the part's folder, or when nothing was, a launch that stands for it."""
+        begun = leftovers.read_launch(self._folder(key))
+        return begun if begun is not None and begun.key == key else _unknown(key)
+
+    def _folder(self, key: PartKey) -> RunFolder:
+        return RunFolder(self._workspace_dir, key[0], key[2])
+
+    def _held(self) -> list[PartKey]:
         with self._lock:
             return [*self._runs, *self._recovering]
 
     def _recover(self, launch: LaunchSpec) -> None:
-        key = (launch.run_id, launch.attempt)
+        key = launch.key
         with self._lock:
             if key in self._recovering or key in self._runs:
                 return
             self._recovering.add(key)
-        self._tools.ledger.add(launch.run_id)
-        threading.Thread(target=self._finish_lost, args=(launch, key), name=f"recover {launch.run_id}").start()
+        self._tools.ledger.add(key)
+        threading.Thread(target=self._finish_lost, args=(launch,), name=f"recover {launch.run_id}").start()
 
-    def _finish_lost(self, launch: LaunchSpec, key: tuple[str, int]) -> None:
-        folder = RunFolder(self._workspace_dir, launch.run_id)
+    def _finish_lost(self, launch: LaunchSpec) -> None:
+        key, folder = launch.key, self._folder(launch.key)
         ended: float | None = None
         try:
-            self._tools.shipper.open(launch.run_id, launch.attempt, folder)
-            folder.make()
+            self._tools.shipper.open(key, folder)
+            self._tools.files.open(key, folder)
+            folder.make(launch.node)
             result = self._outcome_of_lost(launch, folder)
             ended = leftovers.ended_at(folder)
         except Exception as problem:  # the edge: whatever is left there, the run must end
@@ -164,7 +198,7 @@ class Agent:
         """How a run ended that a killed agent held; afterwards no process of it is left."""
         may_come = partial(leftovers.others_keep, self._workspace_dir, self._tools.nursery.pid)
         report = leftovers.read_exit(folder, _EXIT_S, may_come)
-        leftovers.kill_processes_of(launch.run_id)
+        leftovers.kill_part(launch, folder)
         make_sure_it_ended(launch, folder, self._tools.engines)
         if report is None:
             leftovers.kill_keeper_in(folder.work)
@@ -176,21 +210,13 @@ class Agent:
 
     def _ended(self, run: NodeRun) -> None:
         with self._lock:
-            del self._runs[(run.launch.run_id, run.launch.attempt)]
+            del self._runs[run.launch.key]
 
     def _sweep(self, engine: str) -> None:
         """Remove what was left with an engine: both it and an agent were killed."""
         labels = (container.WORKSPACE_LABEL, container.RUN_LABEL)
-        engines.sweep(engine, *labels, self._workspace_dir, self._tools.ledger.runs())
-
-    def _snapshot(self, snapshot_id: str) -> list[Mapping[str, Any]]:
-        files = self._snapshots.get(snapshot_id)
-        if files is None:
-            files = self._ask(f"/v1/snapshots/{snapshot_id}")["files"]
-            if len(self._snapshots) > 64:
-                self._snapshots.clear()
-            self._snapshots[snapshot_id] = files
-        return files
+        held = sorted({run_id for run_id, _, _ in self._tools.ledger.parts()})
+        engines.sweep(engine, *labels, self._workspace_dir, held)
 
     def _ask(self, path: str) -> Any:
         """What the server answers, however long it is away."""
@@ -202,5 +228,12 @@ class Agent:
                 time.sleep(_ASK_AGAIN_S)
 
 
-def _unknown(run_id: str, attempt: int) -> LaunchSpec:
-    return LaunchSpec(run_id, attempt, "this machine", 0, "", (), "", "")
+def _unknown(key: PartKey) -> LaunchSpec:
+    run_id, attempt, rank = key
+    return LaunchSpec(run_id, attempt, "this machine", rank, "", (), "", "")
+
+
+def _is_over(record: RunRecord, key: PartKey) -> bool:
+    """True when the end of this part is recorded, and only other parts of the run go on."""
+    ended = any(part["rank"] == key[2] and part["status"] == "ended" for part in record.parts)
+    return ended and record.attempt == key[1]

@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from windlass.errors import UserErrorException
@@ -99,6 +99,45 @@ def copy_back(launch: LaunchSpec, folder: RunFolder, ended_well: bool) -> Sequen
     return problems
 
 
+def files_of(data: DataSpec) -> Sequence[tuple[str, str]]:
+    """``(relative, absolute)`` of the data's files, in order, with the dataset's steps applied."""
+    files: list[tuple[str, str]] = []
+    for place in data.places:
+        root, path = _source(place)
+        matched = root.match(path, pattern=data.kind != REFERENCE)
+        if not matched and not os.path.isdir(root.place(path)):
+            raise UserErrorException(f"The data {data.name!r} is not there: {root.shown} has nothing at {path!r}.")
+        files += [pair for pair in matched if pair not in files]
+    if len(data.places) > 1:
+        fulls = list(dict.fromkeys(full for _, full in files))
+        files = list(zip(common_names(fulls), fulls, strict=True))
+    steps = (data.dataset.get("definition") or {}).get("steps") or ()
+    return [files[place] for place in chosen(len(files), steps)]
+
+
+def to_upload(data: DataSpec, folder: RunFolder, ended_well: bool) -> Iterator[tuple[str, str]]:
+    """``(source, path in the datastore)`` of each file that the script wrote for a piece of data that is copied back.
+
+    Raises:
+        UserErrorException: it wrote nothing though it ended well, or a link leads out of its working folder.
+    """
+    path, source = data.places[0].path, _place_in_work(data, folder)
+    _refuse_leading_out(source, folder)
+    if os.path.isfile(source):
+        yield source, "/".join(p for p in (path, os.path.basename(source)) if p)
+    elif not os.path.isdir(source) and ended_well:
+        raise UserErrorException(f"the script wrote nothing to {data.path_on_compute or source}.")
+    for found, _, names in os.walk(source):
+        for name in sorted(names):
+            full = os.path.join(found, name)
+            relative = os.path.relpath(full, source)
+            if data.globs and not any(fnmatch.fnmatch(relative, pattern) for pattern in data.globs):
+                continue
+            _refuse_leading_out(full, folder)
+            if os.path.isfile(full):
+                yield full, f"{path}/{relative}" if path else relative
+
+
 def _ready(data: DataSpec, folder: RunFolder, stopped: Callable[[], bool]) -> str:
     if data.mode == UPLOAD:
         place = _place_in_work(data, folder)
@@ -127,7 +166,7 @@ def _mounted(data: DataSpec, folder: RunFolder) -> str:
             return link
         return place
     base = _place_in_work(data, folder)
-    for relative, full in _files(data):
+    for relative, full in files_of(data):
         link = _target_in(base, relative)
         os.symlink(full, link)
     return base
@@ -142,7 +181,7 @@ def _download(data: DataSpec, folder: RunFolder, stopped: Callable[[], bool]) ->
         _bring(root.place(path), target, data)
         return target
     os.makedirs(base, exist_ok=True)
-    for relative, full in _files(data):
+    for relative, full in files_of(data):
         if stopped():
             break
         _bring(full, _target_in(base, relative), data)
@@ -153,22 +192,6 @@ def _bring(source: str, target: str, data: DataSpec) -> None:
     if os.path.lexists(target) and not data.overwrite:
         _refuse_taken(target, data)
     copy(source, target)
-
-
-def _files(data: DataSpec) -> Sequence[tuple[str, str]]:
-    """``(relative, absolute)`` of the data's files, in order, with the dataset's steps applied."""
-    files: list[tuple[str, str]] = []
-    for place in data.places:
-        root, path = _source(place)
-        matched = root.match(path, pattern=data.kind != REFERENCE)
-        if not matched and not os.path.isdir(root.place(path)):
-            raise UserErrorException(f"The data {data.name!r} is not there: {root.shown} has nothing at {path!r}.")
-        files += [pair for pair in matched if pair not in files]
-    if len(data.places) > 1:
-        fulls = list(dict.fromkeys(full for _, full in files))
-        files = list(zip(common_names(fulls), fulls, strict=True))
-    steps = (data.dataset.get("definition") or {}).get("steps") or ()
-    return [files[place] for place in chosen(len(files), steps)]
 
 
 def _is_one(data: DataSpec) -> bool:
@@ -188,21 +211,9 @@ def _source(place: DataPlace) -> tuple[DatastoreFolder, str]:
 
 
 def _upload(data: DataSpec, folder: RunFolder, ended_well: bool) -> None:
-    (root, path), source = _source(data.places[0]), _place_in_work(data, folder)
-    _refuse_leading_out(source, folder)
-    if os.path.isfile(source):
-        _send(source, root.target("/".join(p for p in (path, os.path.basename(source)) if p)), data)
-    elif not os.path.isdir(source) and ended_well:
-        raise UserErrorException(f"the script wrote nothing to {data.path_on_compute or source}.")
-    for found, _, names in os.walk(source):
-        for name in sorted(names):
-            full = os.path.join(found, name)
-            relative = os.path.relpath(full, source)
-            if data.globs and not any(fnmatch.fnmatch(relative, pattern) for pattern in data.globs):
-                continue
-            _refuse_leading_out(full, folder)
-            if os.path.isfile(full):
-                _send(full, root.target(f"{path}/{relative}" if path else relative), data)
+    root, _ = _source(data.places[0])
+    for source, path in to_upload(data, folder, ended_well):
+        _send(source, root.target(path), data)
 
 
 def _refuse_leading_out(path: str, folder: RunFolder) -> None:

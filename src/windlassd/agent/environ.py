@@ -17,6 +17,8 @@ _DROPPED = (
 """Variables of the server's own life; a job must not inherit them from whoever happened to start the server."""
 
 
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_THIS_MACHINE = "127.0.0.1"
 _TORCH_ALONE = {
     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "NODE_RANK": "0",
 }  # fmt: skip
@@ -30,12 +32,14 @@ def for_rank(
     # An image's own variables are meant for the job; this process's were those of whoever started the server.
     dropped = () if launch.container else _DROPPED
     variables = {k: v for k, v in inherited.items() if not k.startswith(dropped)}
-    variables.update({"PYTHONUNBUFFERED": "1", "AZ_BATCHAI_TASK_INDEX": str(rank)})
+    variables.update({"PYTHONUNBUFFERED": "1", "AZ_BATCHAI_TASK_INDEX": str(process_of(launch, rank))})
+    variables.update(_of_nodes(launch))
     if launch.communicator.lower() in ("gloo", "nccl"):
         variables.update(_TORCH_ALONE)
     if not launch.container:
         variables.update(activation.variables(launch.python))
     variables.update(launch.node_variables)
+    variables.update(_own_gpus(launch, rank))
     variables.update(launch.environment_variables)
     programs = (os.path.dirname(launch.python), variables.get("PATH", os.defpath))
     variables["PATH"] = os.pathsep.join(p for p in programs if p)  # in an image the interpreter may be a bare name
@@ -52,7 +56,27 @@ def for_rank(
             "AZUREML_LOGDIRECTORY_PATH": os.path.join(folder.work, "logs"),
         }
     )
+    if settings.elsewhere():
+        variables[settings.ELSEWHERE_VARIABLE] = "1"
     return variables
+
+
+def process_of(launch: LaunchSpec, rank: int) -> int:
+    """The number in the whole run, over all nodes, of the node's process ``rank``."""
+    return launch.node_rank * launch.process_count + rank
+
+
+def _of_nodes(launch: LaunchSpec) -> Mapping[str, str]:
+    """How nodes of one job find each other, in v1's names; nothing for a job of one node."""
+    if launch.node_count == 1:
+        return {}
+    addresses = launch.addresses or (_THIS_MACHINE,) * launch.node_count
+    return {
+        "AZ_BATCH_HOST_LIST": ",".join(addresses),
+        "AZ_BATCHAI_JOB_MASTER_NODE_IP": addresses[0],
+        "AZ_BATCHAI_MPI_MASTER_NODE": addresses[0],
+        "AZUREML_CR_NODE_RANK": str(launch.node_rank),
+    }
 
 
 def expand(argument: str, variables: Mapping[str, str]) -> str:
@@ -87,3 +111,16 @@ def _name_at(text: str, place: int) -> tuple[str | None, int]:
 def own() -> Mapping[str, str]:
     """This agent's environment, which jobs inherit from."""
     return dict(os.environ)
+
+
+def _own_gpus(launch: LaunchSpec, rank: int) -> Mapping[str, str]:
+    """What one process of several gets of its node's GPUs: its own while they suffice, else one that is shared.
+
+    Processes of torch see all of their node's and choose by LOCAL_RANK, as their scripts do everywhere.
+    """
+    handed = [gpu for gpu in launch.node_variables.get(_GPUS, "").split(",") if gpu]
+    if launch.process_count == 1 or not handed or launch.communicator.lower() in ("gloo", "nccl"):
+        return {}
+    each = len(handed) // launch.process_count
+    own = handed[rank * each : (rank + 1) * each] if each else [handed[rank % len(handed)]]
+    return {_GPUS: ",".join(own)}

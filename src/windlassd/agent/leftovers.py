@@ -20,10 +20,20 @@ _WAIT_S = 10.0
 _KEEPER_MARK = os.path.join("windlassd", "agent", "keeper.py").encode()
 
 
-def kill_processes_of(run_id: str) -> None:
-    """Kill every process that carries the run's id in its environment, and wait until none is left."""
+def kill_part(launch: LaunchSpec, folder: RunFolder) -> None:
+    """Kill every process of this part, and wait until none is left.
+
+    Where parts of other nodes or attempts may be on this machine, its spool tells it from them; a launch that nobody
+    knows anything of has neither script nor command.
+    """
+    alone = launch.node_count == 1 and bool(launch.script or launch.command) and not settings.elsewhere()
+    kill_processes_of(launch.run_id, None if alone else folder.spool)
+
+
+def kill_processes_of(run_id: str, spool: str | None = None) -> None:
+    """Kill every process that carries the run's id (and ``spool``) in its environment, and wait until none is left."""
     deadline = time.monotonic() + _WAIT_S
-    while pids := processes_of(run_id):
+    while pids := processes_of(run_id, spool):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -35,16 +45,18 @@ def kill_processes_of(run_id: str) -> None:
         time.sleep(0.02)
 
 
-def processes_of(run_id: str) -> Sequence[int]:
-    """Pids of the live processes that carry the run's id in their environment."""
-    mark = f"{settings.RUN_ID_VARIABLE}={run_id}".encode()
+def processes_of(run_id: str, spool: str | None = None) -> Sequence[int]:
+    """Pids of the live processes that carry the run's id (and ``spool``) in their environment."""
+    marks = {f"{settings.RUN_ID_VARIABLE}={run_id}".encode()}
+    if spool is not None:
+        marks.add(f"{settings.SPOOL_DIR_VARIABLE}={spool}".encode())
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
             with open(f"/proc/{name}/environ", "rb") as f:
-                if mark in f.read().split(b"\0") and not _is_zombie(name):
+                if marks <= set(f.read().split(b"\0")) and not _is_zombie(name):
                     found.append(int(name))
         except OSError:  # gone meanwhile, or another user's
             continue

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import windlassd
-from windlass._transport import autostart
 from windlass._transport.client import Client
 from windlass.errors import AzureMLException, ServiceUnavailable
-from windlass.specs.launch import PROTOCOL
+from windlass.specs.launch import PROTOCOL, PartKey
 
 log = logging.getLogger(__name__)
 _SILENCE_S = 20.0  # the server writes at least every 5 s
@@ -24,7 +23,7 @@ _GIVE_UP = 60
 
 
 class OrderLine:
-    """Reads orders on a thread of its own and hands each to ``obey``; ``runs`` tells what the agent holds.
+    """Reads orders on a thread of its own and hands each to ``obey``; ``runs`` tells the parts that the agent holds.
 
     A line that breaks without an ``exit`` order means that the server was killed: it is started again, so that queued
     runs go on without anybody calling.
@@ -32,25 +31,26 @@ class OrderLine:
 
     def __init__(
         self, client: Client, agent: str, obey: Callable[[Mapping[str, Any]], None],
-        runs: Callable[[], Sequence[tuple[str, int]]],
+        runs: Callable[[], Sequence[PartKey]], give_up: float | None = None,
     ) -> None:  # fmt: skip
         self._client = client
         self._runs = runs
         self._path = f"/agent/v1/{agent}/orders"
         self._obey = obey
+        self._give_up = _GIVE_UP if give_up is None else give_up
         self._tries = 0  # in a row, without a word from the server
         self.told_to_exit = False
         self.finished = threading.Event()
         threading.Thread(target=self._run, name="orders", daemon=True).start()
 
     def _run(self) -> None:
-        while not self.told_to_exit and (self._tries < _GIVE_UP or self._runs()):  # runs outlast any silence
+        while not self.told_to_exit and (self._tries < self._give_up or self._runs()):  # runs outlast any silence
             time.sleep(_RETRY_S[min(self._tries, len(_RETRY_S) - 1)])
             if not self._runs() and not os.path.isdir(self._client.workspace_dir):
                 break  # the workspace was deleted: starting a server would bring it back
             try:
                 if self._tries:
-                    autostart.ensure_server(self._client.workspace_dir)
+                    self._client.way.ensure()
                 self._read()
             except ServiceUnavailable as problem:
                 log.warning("no line to the server (try %d): %s", self._tries, problem)
@@ -61,7 +61,13 @@ class OrderLine:
 
     def _read(self) -> None:
         hello = json.dumps(
-            {"pid": os.getpid(), "protocol": PROTOCOL, "version": windlassd.__version__, "runs": self._runs()}
+            {
+                "pid": os.getpid(),
+                "protocol": PROTOCOL,
+                "version": windlassd.__version__,
+                "time": time.time(),
+                "runs": self._runs(),
+            }
         ).encode()
         answer = self._client.open("POST", self._path, body=hello, own_connection=True, timeout_s=_SILENCE_S)
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from windlass.specs.launch import LaunchSpec, Outcome
 from windlass.specs.run import Reason
 from windlassd.agent.engines import refusal
+from windlassd.agent.environ import process_of
 from windlassd.agent.launch import container
 from windlassd.agent.launch.single import log_name
 from windlassd.blobs.run_folder import RunFolder
@@ -56,7 +57,8 @@ def judge(
         )  # fmt: skip
     if first is None:
         return Outcome(message="", peak_memory_bytes=peak)
-    return replace(_failure(launch, folder, first, oom_kills), rank=first["rank"], peak_memory_bytes=peak)
+    failure = _failure(launch, folder, first, oom_kills)
+    return replace(failure, rank=process_of(launch, first["rank"]), peak_memory_bytes=peak)
 
 
 def all_ended_by_themselves(
@@ -110,7 +112,8 @@ def _failure(launch: LaunchSpec, folder: RunFolder, first: Mapping[str, Any], oo
     if "lost" in first:
         return _lost_container(launch, folder, first)
     oom_kills = first.get("oom_kills", oom_kills)
-    who = f"Rank {rank} on {launch.node}" if launch.process_count > 1 else f"The script on {launch.node}"
+    alone = launch.node_count * launch.process_count == 1
+    who = f"The script on {launch.node}" if alone else f"Rank {process_of(launch, rank)} on {launch.node}"
     words, tail = _last_words(launch, folder, rank), _tail(launch, folder, rank)
     peak = f" It used up to {_human(first['peak_memory_bytes'])}." if first.get("peak_memory_bytes") else ""
     code = os.waitstatus_to_exitcode(first["status"])
@@ -253,7 +256,7 @@ def _last_words(launch: LaunchSpec, folder: RunFolder, rank: int) -> str:
 
 
 def _tail(launch: LaunchSpec, folder: RunFolder, rank: int) -> str:
-    path = folder.find(log_name(rank, launch.process_count))
+    path = folder.find(log_name(launch, rank))
     if path is None:
         return ""
     try:

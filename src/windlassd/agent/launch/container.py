@@ -22,6 +22,7 @@ from windlass.specs.data import MOUNT, OUTPUT, REFERENCE, DataSpec, fixed_part, 
 from windlass.specs.launch import LaunchSpec
 from windlassd.agent import container_init, holder
 from windlassd.agent.engines import Engine, Engines, StartRefused
+from windlassd.agent.environ import process_of
 from windlassd.agent.launch import single
 from windlassd.blobs.run_folder import RunFolder
 
@@ -102,15 +103,18 @@ def ranks(
         }  # fmt: skip
         path = f"{box}.json"
         _write(path, json.dumps(plan))
-        own = {settings.RUN_ID_VARIABLE: launch.run_id, settings.HOME_VARIABLE: settings.home(), "PATH": os.defpath}
-        log = folder.log(single.log_name(rank, launch.process_count))
+        own = {
+            settings.RUN_ID_VARIABLE: launch.run_id, settings.SPOOL_DIR_VARIABLE: folder.spool,
+            settings.HOME_VARIABLE: settings.home(), "PATH": os.defpath,
+        }  # fmt: skip
+        log = folder.log(single.log_name(launch, rank))
         found.append({"argv": [sys.executable, "-I", "-S", holder.__file__, path], "env": own, "log": log})
     return found
 
 
 def name(launch: LaunchSpec, rank: int) -> str:
     """The container's name, the same whoever starts it."""
-    return f"windlass-{launch.run_id}.{launch.attempt}.{rank}"
+    return f"windlass-{launch.run_id}.{launch.attempt}.{process_of(launch, rank)}"
 
 
 def report_path(folder: RunFolder, rank: int) -> str:
@@ -153,7 +157,7 @@ def created(
         "Env": [f"{key}={value}" for key, value in env.items()],
         "WorkingDir": folder.work,
         "User": "{}:{}".format(*engine.user_inside()),
-        "Labels": {RUN_LABEL: launch.run_id, WORKSPACE_LABEL: os.path.dirname(os.path.dirname(folder.root))},
+        "Labels": {RUN_LABEL: launch.run_id, WORKSPACE_LABEL: folder.workspace_dir},
         "Healthcheck": {"Test": ["NONE"]},
         "AttachStdin": False, "AttachStdout": False, "AttachStderr": False, "OpenStdin": False, "Tty": False,
         "HostConfig": {
@@ -235,7 +239,9 @@ def _gpu_variables(launch: LaunchSpec, env: Mapping[str, str]) -> Mapping[str, s
         return {"NVIDIA_VISIBLE_DEVICES": "void"} if _GPUS in env else {}
     if gpus == "all" or _GPUS not in env:
         return {}
-    return {_GPUS: ",".join(map(str, range(len(gpus.split(",")))))}
+    handed = gpus.split(",")
+    own = [str(handed.index(gpu)) for gpu in env[_GPUS].replace(" ", "").split(",") if gpu in handed]
+    return {_GPUS: ",".join(own or map(str, range(len(handed))))}
 
 
 def _mounts(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from windlass.specs.launch import LaunchSpec
-from windlassd.agent.environ import expand
+from windlassd.agent.environ import expand, process_of
 from windlassd.blobs.run_folder import DRIVER_LOG, RunFolder
 
 
@@ -18,7 +18,7 @@ def ranks(launch: LaunchSpec, folder: RunFolder, variables: Callable[[int], Mapp
     for rank in range(launch.process_count):
         env = dict(variables(rank))
         argv = command(launch, folder, env)
-        found.append({"argv": argv, "env": env, "log": folder.log(log_name(rank, launch.process_count))})
+        found.append({"argv": argv, "env": env, "log": folder.log(log_name(launch, rank))})
     return found
 
 
@@ -42,7 +42,8 @@ def words(launch: LaunchSpec, env: Mapping[str, str]) -> list[str]:
     return [*(expand(word, env) for word in launch.command), *arguments]
 
 
-def log_name(rank: int, count: int) -> str:
-    """Name of a process's log: v1's, with the rank when there are several."""
+def log_name(launch: LaunchSpec, rank: int) -> str:
+    """Name of the log of the node's process ``rank``: v1's, with its number in the whole run when there are several."""
     root, suffix = os.path.splitext(DRIVER_LOG)
-    return DRIVER_LOG if count == 1 else f"{root}_{rank}{suffix}"
+    alone = launch.node_count * launch.process_count == 1
+    return DRIVER_LOG if alone else f"{root}_{process_of(launch, rank)}{suffix}"
