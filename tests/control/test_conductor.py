@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,6 +17,8 @@ from windlass.errors import AzureMLException
 from windlass.specs.environment import EnvironmentSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs.run_folder import BUILD_LOG
+from windlassd.compute.base import JobState, Phase
+from windlassd.compute.fake import FakeEngine
 from windlassd.control import conductor
 from windlassd.envs.base import Work
 from windlassd.store.base import StoreFull, Writer
@@ -253,3 +255,115 @@ def test_the_line_keeps_its_order_over_a_restart_whatever_the_clock_said(in_worl
 
     in_world(before)
     in_world(after)
+
+
+def test_priority_decides_who_is_next_also_after_a_restart(in_world: InWorld) -> None:
+    async def before(world: World) -> None:
+        await world.cluster()
+        await world.run("going", S.RUNNING)
+        await world.update("going", nodes=["c-0"])
+        await world.run("usual", S.QUEUED)
+        await world.run("urgent", S.QUEUED)
+        await world.core.write(lambda tx: tx.prioritize("urgent", 4))
+        assert world.get("urgent").spec.priority == 4 and world.get("usual").spec.priority == 0
+
+    async def after(world: World) -> None:
+        await world.conductor.resume()
+        while world.line.length("c") < 2:
+            await asyncio.sleep(0)
+        await world.tell("going", "ended", outcome={"reason_code": "completed"})
+        await world.on_nodes("urgent")
+        assert world.engine.submitted == ["urgent.1"] and world.line.length("c") == 1
+
+    in_world(before)
+    in_world(after)
+
+
+def test_a_restart_knows_who_holds_nodes_before_anybody_is_placed(in_world: InWorld) -> None:
+    async def before(world: World) -> None:
+        await world.cluster()
+        await world.run("waiting", S.QUEUED)
+        await world.run("stopping", S.QUEUED, S.CANCEL_REQUESTED)
+        await world.run("going", S.RUNNING)
+        await world.update("going", nodes=["c-0"])
+
+    async def after(world: World) -> None:
+        await world.conductor.resume()
+        while world.line.length("c") < 1:
+            await asyncio.sleep(0)
+        assert world.engine.submitted == []
+        reason = world.line.reason("c", "waiting")
+        assert reason is not None and "going has 1 node" in reason.message
+
+    in_world(before)
+    in_world(after)
+
+
+class _Slow(FakeEngine):
+    """Takes every job, and has no nodes for it before ``come``."""
+
+    come = False
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        found = super().poll(ids)
+        return found if self.come else {i: JobState(Phase.PENDING) for i in found}
+
+
+def test_a_run_whose_nodes_are_added_waits_for_them_and_says_so(in_world: InWorld) -> None:
+    engine = _Slow()
+
+    async def work(world: World) -> None:
+        await world.cluster()
+        world.conductor.begin(await world.run("r"))
+        run = await world.until("r", lambda run: run.status is S.QUEUED)
+        assert run.nodes == () and run.reason is not None and run.reason.message == "1 node is being added by local"
+        engine.come = True
+        world.line.engine_changed("local")
+        assert (await world.on_nodes("r")).nodes == ("c-0",)
+
+    in_world(work, engine)
+
+
+def test_cancel_of_a_run_whose_nodes_are_added_gives_them_up_at_once(in_world: InWorld) -> None:
+    engine = _Slow()
+
+    async def work(world: World) -> None:
+        await world.cluster()
+        world.conductor.begin(await world.run("r"))
+        await world.until("r", lambda run: run.status is S.QUEUED)
+        assert (await world.conductor.cancel("r")).status is S.CANCELED
+        assert engine.canceled == ["r.1"] and engine.poll(["r.1"]) == {}
+        engine.come = True
+        world.conductor.begin(await world.run("next"))
+        await world.on_nodes("next")
+
+    in_world(work, engine)
+
+
+class _GivesUp(_Slow):
+    """Loses what waits for its nodes, when told to; it has it until it is told of its end."""
+
+    gives_up = False
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        lost = JobState(Phase.LOST, message="no machine came within 30 minutes")
+        return {i: lost if self.gives_up else state for i, state in super().poll(ids).items()}
+
+
+def test_a_run_whose_nodes_never_come_fails_with_words_and_holds_up_nobody(in_world: InWorld) -> None:
+    engine = _GivesUp()
+
+    async def work(world: World) -> None:
+        await world.cluster()
+        world.conductor.begin(await world.run("r"))
+        await world.until("r", lambda run: run.status is S.QUEUED)
+        engine.gives_up = True
+        world.line.engine_changed("local")
+        run = await world.until("r", lambda run: run.status is S.FAILED)
+        assert run.reason is not None and "no machine came within 30 minutes" in run.reason.message
+        assert engine.poll(["r.1"]) == {}
+        engine.gives_up, engine.come = False, True
+        world.conductor.begin(await world.run("next"))
+        await world.on_nodes("next")
+
+    in_world(work, engine)

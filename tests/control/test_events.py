@@ -36,7 +36,7 @@ def test_a_runs_life_with_every_event_twice(in_world: InWorld) -> None:
         assert statuses(run) == ["NotStarted", "Preparing", "Queued", "Running", "Finalizing", "Completed"]
         assert [e["status"] for e in run.history].count("Running") == 1 and run.verified
         assert list(world.core.read(lambda tx: tx.files_of("r"))) == [FILE] and world.verified == ["r"] * 2
-        assert world.engine.poll(["r.1"]) == {} and world.hub.forgotten == [("r", 1)] * 2
+        assert world.engine.poll(["r.1"]) == {} and world.hub.forgotten == [("r", 1, 0)] * 2
 
     in_world(work)
 
@@ -73,7 +73,7 @@ def test_one_batch_is_applied_in_its_order(in_world: InWorld) -> None:
         batch = [event("r", "started", node="c-0"), event("r", "heartbeat"), event("r", "ended", outcome=ILL)]
         await world.events.take("local", batch)
         run = world.get("r")
-        assert (run.status, run.exit_code) == (S.FAILED, 3) and world.hub.keys == [("r", 1)] * 3
+        assert (run.status, run.exit_code) == (S.FAILED, 3) and world.hub.keys == [("r", 1, 0)] * 3
         assert run.reason is not None and (run.reason.code, run.reason.message) == ("exit_code", ILL["message"])
 
     in_world(work)
@@ -260,7 +260,7 @@ def test_an_end_frees_its_node_while_the_settings_file_is_half_written(in_world:
         await world.tell("r", "started", node="local-0")
         await world.tell("r", "ended", outcome=WELL)
         assert world.get("r").status is S.COMPLETED and world.engine.poll(["r.1"]) == {}
-        assert world.hub.forgotten == [("r", 1)]
+        assert world.hub.forgotten == [("r", 1, 0)]
 
     in_world(work)
 
@@ -268,6 +268,6 @@ def test_an_end_frees_its_node_while_the_settings_file_is_half_written(in_world:
 def test_the_end_of_a_deleted_run_is_forgotten(in_world: InWorld) -> None:
     async def work(world: World) -> None:
         await world.tell("gone", "ended", outcome=WELL)
-        assert world.hub.forgotten == [("gone", 1)]
+        assert world.hub.forgotten == [("gone", 1, 0)]
 
     in_world(work)

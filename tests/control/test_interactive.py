@@ -232,6 +232,63 @@ def test_another_process_takes_a_run_over(in_world: InWorld) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes PID namespaces")
+def elsewhere(job: str) -> dict[str, Any]:
+    """A process on another machine: all that is known of it is whose script it is part of."""
+    return {"run": job}
+
+
+RUNS = (S.STARTING, S.QUEUED, S.RUNNING)
+
+
+def test_a_process_elsewhere_without_a_line_is_gone_when_its_job_is_over(in_world: InWorld) -> None:
+    async def work(world: World, control: Interactive) -> None:
+        await world.run("job_1", *RUNS)
+        record, _ = await control.begin(asked(elsewhere("job_1")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert world.get(record.id).status is S.RUNNING
+        await world.core.write(lambda tx: tx.transition("job_1", S.FAILED, now=20.0, reason=Reason("x", "x.")))
+        run = await ended(world, record.id)
+        assert run.reason is not None
+        assert (run.status, run.reason.code) == (S.FAILED, "client_process_ended")
+
+    with_interactive(in_world, work)
+
+
+def test_a_process_elsewhere_without_a_line_is_gone_while_its_job_answers(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINDLASS_HEARTBEAT_TIMEOUT_S", "0.05")
+
+    async def work(world: World, control: Interactive) -> None:
+        await world.run("job_1", *RUNS)
+        record, _ = await control.begin(asked(elsewhere("job_1")))
+        assert (await ended(world, record.id)).status is S.FAILED
+
+    with_interactive(in_world, work)
+
+
+def test_a_process_elsewhere_is_waited_for_while_its_job_cannot_be_reached(
+    in_world: InWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINDLASS_HEARTBEAT_TIMEOUT_S", "0.05")
+
+    async def work(world: World, control: Interactive) -> None:
+        await world.run("job_1", *RUNS, S.NOT_RESPONDING)
+        record, _ = await control.begin(asked(elsewhere("job_1")))
+        await world.until(record.id, lambda run: run.status is S.NOT_RESPONDING)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        line = control.hold("line", [record.id], elsewhere("job_1"))
+        waiting = asyncio.ensure_future(anext(line))
+        assert (await world.until(record.id, lambda run: run.status is S.RUNNING)).id == record.id
+        await control.end(record.id, S.COMPLETED)
+        assert await waiting == {"ended": record.id}
+        await line.aclose()
+
+    with_interactive(in_world, work)
+
+
 def test_a_process_in_a_container_is_known_by_its_namespace() -> None:
     tells = "import json; from windlass._session import owner; print(json.dumps(owner()), flush=True); input()"
     inside = subprocess.Popen(

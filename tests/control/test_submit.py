@@ -120,3 +120,17 @@ def test_a_finished_image_becomes_the_launchs_container() -> None:
         "shm_size, volumes hold in containers only: the environment of this run has no image."
     )
     assert submit.unused_options(RunSpec("exp", "train.py", "5" * 64)) is None
+
+
+def test_retries_that_no_other_node_could_take_are_told(in_world: InWorld) -> None:
+    async def work(world: World) -> None:
+        await world.cluster()
+        planned = submit.plan(world.core, replace(SPEC, max_retries=2))
+        assert any("max_retries (2)" in step for step in planned.steps)
+        assert not any("max_retries" in step for step in submit.plan(world.core, SPEC).steps)
+        record = await world.run("r", max_retries=2)
+        world.conductor.begin(record)
+        await world.on_nodes("r")
+        assert "max_retries (2) is for nodes that are other machines" in str(world.get("r").environment["notes"])
+
+    in_world(work)

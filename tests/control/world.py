@@ -9,6 +9,7 @@ from typing import Any
 
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.environment import EnvironmentSpec
+from windlass.specs.launch import PartKey
 from windlass.specs.run import Reason, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs.files import FileBlobStore
@@ -33,22 +34,36 @@ class Hub(AgentHub):
     """The agents' hub, as far as events and the monitor use it; it starts no process."""
 
     def __init__(self) -> None:
-        self.keys: list[tuple[str, int]] = []
-        self.forgotten: list[tuple[str, int]] = []
-        self.silence: Callable[[tuple[str, int]], float] = lambda key: 0.0
+        self.keys: list[PartKey] = []
+        self.forgotten: list[PartKey] = []
+        self.ahead = 0.0
+        self.leases: dict[PartKey, float] = {}
+        self.silence: Callable[[PartKey], float] = lambda key: 0.0
 
-    def heard(self, agent: str, key: tuple[str, int], started: bool = False) -> None:
+    def heard(self, agent: str, key: PartKey, started: bool = False) -> None:
         """Note it."""
         self.keys.append(key)
 
-    def forget(self, key: tuple[str, int]) -> None:
+    def forget(self, key: PartKey) -> None:
         """Note it."""
         self.forgotten.append(key)
+
+    def lose(self, key: PartKey) -> None:
+        """Note it."""
+        self.forgotten.append(key)
+
+    def ahead_s(self, agent: str) -> float:
+        """What the test says."""
+        return self.ahead
+
+    def lease_s(self, key: PartKey) -> float | None:
+        """What the test says."""
+        return self.leases.get(key)
 
     def excuse(self, deaf_s: float) -> None:
         """It has no clock of its own."""
 
-    def silence_s(self, key: tuple[str, int]) -> float:
+    def silence_s(self, key: PartKey) -> float:
         """What the test says."""
         return self.silence(key)
 
@@ -73,7 +88,7 @@ class World:
         self.line = Line(self.core.engine)
         self.conductor = Conductor(self.core, self.line, self.verified.append)
         self.events = Events(self.core, self.line, self.hub, self.conductor, self.verified.append)
-        self.monitor = Monitor(self.core, self.hub)
+        self.monitor = Monitor(self.core, self.hub, self.events.lose)
         files = [{"path": "train.py", "sha256": "a" * 64, "size": 1, "mode": 0o644}]
         await self.core.write(lambda tx: tx.add_snapshot(SNAPSHOT, files, 1.0))
         return self

@@ -17,22 +17,27 @@ import windlassd
 from windlass import settings
 from windlass.errors import ComputeTargetException
 from windlass.specs._codec import to_wire
-from windlass.specs.launch import ACCEPTED_PROTOCOLS, PROTOCOL, LaunchSpec, Ticket
+from windlass.specs.launch import ACCEPTED_PROTOCOLS, PROTOCOL, LaunchSpec, PartKey, Ticket
 from windlass.specs.run import Reason
+from windlassd.control.enlisting import Enlisting
+from windlassd.control.secrets import Secrets
 
 log = logging.getLogger(__name__)
 PING_S = 5.0
 _LOOK_AGAIN_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _DEAF_S = 0.5
+_SAME_TIME_S = 1.0
+"""Clocks that differ by less are taken for equal: a hello may have been on its way for as long."""
 _CONTAINERS_SINCE = 3
 """The first protocol whose agents run jobs in containers."""
-_TOO_OLD_FOR_CONTAINERS = (
-    "It runs in a container, and the agent here (pid {0.pid}) is of an older Windlass ({0.version}) that knows none. "
+_PARTS_SINCE = 4
+"""The first protocol that tells parts of several nodes apart, and knows leases and environments made on the node."""
+_TOO_OLD = (
+    "{1}, and the agent here (pid {0.pid}) is of an older Windlass ({0.version}) that knows none. "
     "When what that agent holds has ended, one of this version takes its place and starts it. To have that sooner, "
     "cancel what runs."
 )
-Key = tuple[str, int]
 
 
 @dataclass
@@ -49,10 +54,12 @@ class Hello:
     """What an agent says when it opens its line."""
 
     pid: int
-    runs: Collection[Key] = ()
+    runs: Collection[PartKey] = ()
     """The parts it holds."""
     protocol: int = PROTOCOL
     version: str = windlassd.__version__
+    ahead_s: float = 0.0
+    """How far its clock is ahead of this machine's; negative when it is behind."""
 
     @property
     def refusal(self) -> str | None:
@@ -68,8 +75,36 @@ class Hello:
         )
 
     def takes(self, launch: LaunchSpec) -> bool:
-        """True when it can be given ``launch``; an agent that knows no containers would run it without one."""
-        return self.refusal is None and (launch.container is None or self.protocol >= _CONTAINERS_SINCE)
+        """True when it can be given ``launch``; an agent that does not know what it asks for would run it without."""
+        return self.refusal is None and self._lacks(launch) is None
+
+    def why_not(self, launch: LaunchSpec) -> str | None:
+        """Why it cannot be given ``launch``, for who waits for it; None when it can."""
+        lacks = self._lacks(launch)
+        return self.refusal or (_TOO_OLD.format(self, lacks) if lacks else None)
+
+    def unfit_on(self, launch: LaunchSpec) -> str:
+        """As ``why_not``, of the agent of a node elsewhere, where none takes its place."""
+        age = "a newer" if self.protocol > PROTOCOL else "an older"
+        return (
+            f"The Windlass on {launch.node} is of {age} version ({self.version}, protocol {self.protocol}) than this "
+            f"server can give the run to ({windlassd.__version__}, protocols {_listed(ACCEPTED_PROTOCOLS)}). Install "
+            f"windlass {windlassd.__version__} there, and submit again."
+        )
+
+    def _lacks(self, launch: LaunchSpec) -> str | None:
+        if launch.container is not None and self.protocol < _CONTAINERS_SINCE:
+            return "It runs in a container"
+        if self.protocol < _PARTS_SINCE:
+            if launch.node_count > 1 or launch.node_rank:
+                return "It runs on several nodes"
+            if launch.lease_s is not None or launch.environment is not None:
+                return "It has a lease or an environment that is made on its node"
+        return None
+
+    def told(self, key: PartKey) -> list[Any]:
+        """A part as this agent names it."""
+        return list(key if self.protocol >= _PARTS_SINCE else key[:2])
 
     @property
     def outdated(self) -> bool:
@@ -79,16 +114,18 @@ class Hello:
 
 @dataclass
 class _Agent:
-    parts: dict[Key, _Part] = field(default_factory=dict)
+    parts: dict[PartKey, _Part] = field(default_factory=dict)
     outbox: asyncio.Queue[Mapping[str, Any]] | None = None
     hello: Hello | None = None
-    holds: set[Key] = field(default_factory=set)
+    holds: set[PartKey] = field(default_factory=set)
     """What the agent that was here last has, as far as is known."""
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     """Starts in a row that did not lead to a line."""
     again: asyncio.TimerHandle | None = None
     """The next look at whether it must be started."""
+    elsewhere: bool = False
+    """True: it is on another machine, where its engine starts it and nobody else."""
 
 
 class AgentHub:
@@ -103,46 +140,87 @@ class AgentHub:
         self._workspace_dir = workspace_dir
         self._loop = loop
         self._agents: dict[str, _Agent] = {}
-        self._heard: dict[Key, float] = {}
+        self._heard: dict[PartKey, float] = {}
+        self._leases: dict[PartKey, float] = {}
+        self._late: set[str] = set()
         self._closing = False
         self._parting: Mapping[str, Any] | None = None
+        self.enlisting: Enlisting | None = None
+        """Gives tickets to agents on other machines; None where there is no server for them."""
+        self.recorded: Callable[[PartKey], str | None] = lambda key: None
+        """What the record has of a part: its status; None when nothing."""
+        self.unfit: Callable[[PartKey, str], None] = lambda key, why: None
+        """Called on the loop's thread with a part that the agent of its node cannot be given, and why."""
+        self.watchers: list[Callable[[str], None]] = []
+        """Called on the loop's thread with the name of an engine that says that something changed."""
 
     def start(self, agent: str, launch: LaunchSpec) -> None:
         """Send the part now, and again to an agent that connects before it said that the part started."""
         self._on_loop(self._give, agent, _Part(launch))
 
     def adopt(self, agent: str, launch: LaunchSpec, started: bool) -> None:
-        """Know of a part from before this server process."""
-        self._on_loop(self._give, agent, _Part(launch, started))
+        """Know of a part from before this server process; what the records have of it goes before ``started``."""
+        self._on_loop(self._adopt, agent, launch, started)
 
     def stop(self, agent: str, run_id: str, attempt: int, reason: Reason) -> None:
-        """Send the order to stop, and again to an agent that connects before the part has ended."""
-        self._on_loop(self._stop, agent, (run_id, attempt), reason)
+        """Send the orders to stop what the agent has of the attempt, again to one that connects before their end."""
+        self._on_loop(self._stop, agent, run_id, attempt, reason)
 
     def ensure(self, agent: str) -> None:
         """Start the agent's process unless it is connected, starting, or alive and about to connect."""
         self._on_loop(self._ensure, agent)
 
-    def enlist(self, agent: str, run_id: str) -> Ticket:
+    def enlist(self, agent: str, run_id: str, towards: str | None = None) -> Ticket:
         """See ``AgentLink.enlist``."""
-        raise ComputeTargetException("This server has no listener for agents on other machines yet.")
+        if self.enlisting is None:
+            raise ComputeTargetException("This server has no listener for agents on other machines.")
+        ticket = self.enlisting.ticket(agent, run_id, towards)
+        self._on_loop(self._note_elsewhere, agent)
+        return ticket
 
     def dismiss(self, agent: str) -> None:
-        """See ``AgentLink.dismiss``."""
+        """See ``AgentLink.dismiss``. One that has not told of its end may still come with what it has."""
+        self._on_loop(self._dismiss, agent)
+
+    def workspace_id(self) -> str:
+        """See ``AgentLink.workspace_id``."""
+        if self.enlisting is None or self.enlisting.door is None or not self.enlisting.door.workspace_id:
+            raise ComputeTargetException("This server has no listener for agents on other machines.")
+        return self.enlisting.door.workspace_id
+
+    def secret(self, cluster: str) -> str | None:
+        """See ``AgentLink.secret``."""
+        return Secrets(self._workspace_dir).find(cluster)
 
     def changed(self, engine: str) -> None:
         """See ``AgentLink.changed``."""
+        self._on_loop(self._changed, engine)
 
-    def heard(self, agent: str, key: Key, started: bool = False) -> None:
+    def heard(self, agent: str, key: PartKey, started: bool = False) -> None:
         """The agent told something of a part. Loop thread."""
         self._heard[key] = time.monotonic()
         part = self._agents.setdefault(agent, _Agent()).parts.get(key)
         if part and started:
             part.started = True
 
-    def silence_s(self, key: Key) -> float:
+    def called(self, key: PartKey) -> None:
+        """An agent on another machine made a call for its part, whatever it was. Loop thread."""
+        if key in self._heard:
+            self._heard[key] = time.monotonic()
+
+    def ahead_s(self, agent: str) -> float:
+        """How far an agent's clock is ahead of this machine's, as its last hello showed. Loop thread."""
+        known = self._agents.get(agent)
+        ahead_s = known.hello.ahead_s if known is not None and known.hello is not None else 0.0
+        return ahead_s if abs(ahead_s) > _SAME_TIME_S else 0.0
+
+    def silence_s(self, key: PartKey) -> float:
         """Seconds since the agent told anything of a part. Loop thread."""
         return time.monotonic() - self._heard.setdefault(key, time.monotonic())
+
+    def lease_s(self, key: PartKey) -> float | None:
+        """The lease of a part; None without one. Loop thread."""
+        return self._leases.get(key)
 
     def excuse(self, deaf_s: float) -> None:
         """This process itself did not listen for so long (it was stopped): no agent was silent then. Loop thread."""
@@ -150,27 +228,38 @@ class AgentHub:
             now = time.monotonic()
             self._heard = {key: min(now, heard + deaf_s) for key, heard in self._heard.items()}
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: PartKey) -> None:
         """The part has ended and its end is recorded. Loop thread."""
+        self._forget(key)
+        if self.enlisting is not None:  # it came late, and nothing more is to come
+            self.enlisting.tokens.end_if_late("{}.{}.{}".format(*key))
+
+    def _forget(self, key: PartKey) -> None:
         self._heard.pop(key, None)
-        for agent in self._agents.values():
+        self._leases.pop(key, None)
+        for name, agent in list(self._agents.items()):
             agent.parts.pop(key, None)
             agent.holds.discard(key)
+            self._drop_if_gone(name, agent)
+
+    def lose(self, key: PartKey) -> None:
+        """The part counts as lost; its agent may still come with what it has. Loop thread."""
+        self._late.add("{}.{}.{}".format(*key))
+        self._forget(key)
 
     def why_waits(self, run_id: str) -> Reason | None:
         """Why a run that has its nodes is not given to the agent that is here; None when it is. Loop thread."""
         for agent in self._agents.values():
-            part = next((part for key, part in agent.parts.items() if key[0] == run_id), None)
-            if part is None or part.started or agent.outbox is None or agent.hello is None:
+            if agent.outbox is None or agent.hello is None:
                 continue
-            if not agent.hello.takes(part.launch):
-                words = agent.hello.refusal or _TOO_OLD_FOR_CONTAINERS.format(agent.hello)
-                return Reason("waits_for_agent", words)
+            for key, part in agent.parts.items():
+                if key[0] == run_id and not part.started and (words := agent.hello.why_not(part.launch)):
+                    return Reason("waits_for_agent", words)
         return None
 
     def given(self) -> set[str]:
         """Runs of which an agent has, or is to be given, a part. Loop thread."""
-        return {run_id for agent in self._agents.values() for run_id, _ in agent.parts}
+        return {run_id for agent in self._agents.values() for run_id, _, _ in agent.parts}
 
     def failures(self) -> int:
         """Starts in a row, of any agent that is not here, that did not lead to a line."""
@@ -184,7 +273,7 @@ class AgentHub:
             for name, a in self._agents.items() if a.outbox is not None and a.hello is not None
         ]  # fmt: skip
 
-    async def orders(self, name: str, hello: Hello, given_up: Sequence[Key]) -> AsyncIterator[Mapping[str, Any]]:
+    async def orders(self, name: str, hello: Hello, given_up: Sequence[PartKey]) -> AsyncIterator[Mapping[str, Any]]:
         """What the agent on this line is to do, until it hangs up or nothing is left to do.
 
         Args:
@@ -193,13 +282,15 @@ class AgentHub:
             given_up: Parts it holds whose runs have ended in the meantime.
         """
         agent = self._agents.setdefault(name, _Agent())
+        if self.enlisting is not None and self.enlisting.tokens.part_of(name) is not None:
+            agent.elsewhere = True  # its engine began it before this server was there
         outbox: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         agent.outbox, agent.hello, agent.holds, agent.failures = outbox, hello, set(hello.runs), 0
         log.info("agent %s (pid %d) is here", name, hello.pid)
         if self._parting is not None:  # the server is ending, which this agent could not know
             outbox.put_nowait(self._parting)
         try:
-            for order in self._first_orders(agent, hello, given_up):
+            for order in self._first_orders(name, agent, hello, given_up):
                 yield order
             quiet = False
             while True:
@@ -219,10 +310,14 @@ class AgentHub:
             if agent.outbox is outbox:
                 agent.outbox = None
                 log.info("agent %s (pid %d) is gone", name, hello.pid)
-                if not self._closing:
+                if agent.elsewhere:
+                    self._drop_if_gone(name, agent)
+                elif not self._closing:
                     self._ensure(name)
 
-    def _first_orders(self, agent: _Agent, hello: Hello, given_up: Sequence[Key]) -> list[Mapping[str, Any]]:
+    def _first_orders(
+        self, name: str, agent: _Agent, hello: Hello, given_up: Sequence[PartKey]
+    ) -> list[Mapping[str, Any]]:
         """What an agent is told when it opens its line. One that is refused is only told what to end."""
         orders: list[Mapping[str, Any]] = []
         if hello.refusal:
@@ -231,12 +326,14 @@ class AgentHub:
         else:
             known = [key for key, part in agent.parts.items() if part.started and key not in hello.runs]
             agent.holds.update(known)
-            orders.append({"known": [list(key) for key in known]})
+            orders.append({"known": [hello.told(key) for key in known]})
         orders += [_stop_order(key, Reason("given_up", "Its run has ended without it.")) for key in given_up]
         for key, part in agent.parts.items():
             if not part.started and hello.takes(part.launch):
                 agent.holds.add(key)
-                orders.append({"start": to_wire(part.launch)})
+                orders.append(self._start_order(name, part.launch))
+            elif not part.started and agent.elsewhere:  # no other comes to its node
+                self.unfit(key, hello.unfit_on(part.launch))
             if part.stop:
                 orders.append(_stop_order(key, part.stop))
         return orders
@@ -258,23 +355,54 @@ class AgentHub:
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
         self._loop.call_soon_threadsafe(call, *args)
 
+    def _adopt(self, name: str, launch: LaunchSpec, started: bool) -> None:
+        status = self.recorded(launch.key)
+        if status not in ("ended", "lost"):
+            self._give(name, _Part(launch, started if status is None else status == "running"))
+
     def _give(self, name: str, part: _Part) -> None:
         agent = self._agents.setdefault(name, _Agent())
-        key = (part.launch.run_id, part.launch.attempt)
+        key = part.launch.key
         agent.parts[key] = part
         self._heard[key] = time.monotonic()
+        if part.launch.lease_s is not None:
+            self._leases[key] = part.launch.lease_s
         if agent.outbox is not None and not part.started and (agent.hello is None or agent.hello.takes(part.launch)):
             agent.holds.add(key)
-            agent.outbox.put_nowait({"start": to_wire(part.launch)})
+            agent.outbox.put_nowait(self._start_order(name, part.launch))
+        elif agent.outbox is not None and agent.hello is not None and agent.elsewhere and not part.started:
+            self.unfit(key, agent.hello.unfit_on(part.launch))
 
-    def _stop(self, name: str, key: Key, reason: Reason) -> None:
+    def _start_order(self, name: str, launch: LaunchSpec) -> Mapping[str, Any]:
+        """The order; for an agent on another machine with a token for its job."""
+        token = self.enlisting.tokens.job_token(name) if self.enlisting is not None else None
+        return {"start": to_wire(launch), **({"job_token": token} if token else {})}
+
+    def _note_elsewhere(self, name: str) -> None:
+        self._agents.setdefault(name, _Agent()).elsewhere = True
+
+    def _dismiss(self, name: str) -> None:
+        agent = self._agents.get(name, _Agent())
+        if self.enlisting is not None:
+            self.enlisting.dismiss(name, over=not agent.parts and name not in self._late)
+        self._late.discard(name)
+        self._drop_if_gone(name, agent)
+
+    def _drop_if_gone(self, name: str, agent: _Agent) -> None:
+        if agent.elsewhere and agent.outbox is None and not agent.parts:
+            self._agents.pop(name, None)
+
+    def _changed(self, engine: str) -> None:
+        for watcher in self.watchers:
+            watcher(engine)
+
+    def _stop(self, name: str, run_id: str, attempt: int, reason: Reason) -> None:
         agent = self._agents.setdefault(name, _Agent())
-        part = agent.parts.get(key)
-        if part is None:
-            return
-        part.stop = reason
-        if agent.outbox is not None:
-            agent.outbox.put_nowait(_stop_order(key, reason))
+        for key, part in agent.parts.items():
+            if key[:2] == (run_id, attempt):
+                part.stop = reason
+                if agent.outbox is not None:
+                    agent.outbox.put_nowait(_stop_order(key, reason))
 
     def _ensure(self, name: str) -> None:
         """Start the agent unless it lives, and look again until its line is open.
@@ -327,5 +455,7 @@ def _listed(numbers: Sequence[int]) -> str:
     return " and ".join(map(str, numbers))
 
 
-def _stop_order(key: Key, reason: Reason) -> Mapping[str, Any]:
-    return {"stop": {"run_id": key[0], "attempt": key[1], "reason_code": reason.code, "message": reason.message}}
+def _stop_order(key: PartKey, reason: Reason) -> Mapping[str, Any]:
+    run_id, attempt, rank = key
+    told = {"run_id": run_id, "attempt": attempt, "rank": rank, "reason_code": reason.code, "message": reason.message}
+    return {"stop": told}

@@ -29,6 +29,7 @@ from windlass.specs.status import RunStatus
 from windlassd.blobs.backup_folder import BackupFolder, DamagedSource
 from windlassd.blobs.datastore_folder import PART
 from windlassd.blobs.room import remove_tree
+from windlassd.blobs.run_folder import NODES
 from windlassd.control.core import Core
 from windlassd.control.data import FOLDER as DATASTORES
 from windlassd.store.base import RunStub, Store, Writer
@@ -165,7 +166,8 @@ class _Backup:
     def _take_spools(self) -> None:
         """Copy the spools of runs that go on before the records: what a run logged until now is in one of the two."""
         for record in self._core.read(lambda tx: tx.active_runs()):
-            _copy_spools(self._core.folder(record.id).spool, os.path.join(self._stage, "spools", record.id))
+            for spool in self._core.folder(record.id).spools():
+                _copy_spools(spool, os.path.join(self._stage, "spools", record.id))
         clients = os.path.join(self._core.workspace_dir, "clients")
         for run_id in sorted(os.listdir(clients)) if os.path.isdir(clients) else ():
             _copy_spools(os.path.join(clients, run_id), os.path.join(self._stage, "clients", run_id))
@@ -231,8 +233,11 @@ class _Backup:
         taken: dict[str, Entry] = {}
         start = len(_kept_path(stub.id, ""))
         for name in self._parts(store, stub):
-            path = f"{WORKSPACE}/runs/{stub.id}/{name}"
-            for entry in self._into.tree(path, os.path.join(folder.root, name), lambda name: name.endswith(PART)):
+            path, source = f"{WORKSPACE}/runs/{stub.id}/{name}", os.path.join(folder.root, name)
+            if os.path.isfile(source):
+                self._into.file(path, source)
+                continue
+            for entry in self._into.tree(path, source, lambda name: name.endswith(PART)):
                 if name == "files":
                     taken[entry.path[start:]] = entry
         recorded = {f["path"]: f for f in store.read(lambda tx: tx.files_of(stub.id))}
@@ -243,14 +248,19 @@ class _Backup:
             self._compare(store, stub.id, recorded, taken)
 
     def _parts(self, store: Store, stub: RunStub) -> Sequence[str]:
-        """Folders of an ended run that are kept. Its working folder stays only where it has what could not be kept."""
-        root = self._core.folder(stub.id).root
-        names = [] if not os.path.isdir(root) else sorted(os.listdir(root))
-        if "work" in names and stub.ended and self._made - stub.ended < _SEALED_S:  # its agent may be about to clear up
+        """What of an ended run is kept. Working folders stay only where they have what could not be kept."""
+        folder = self._core.folder(stub.id)
+        names = [name for name in _listed(folder.root) if name != NODES]
+        for other in folder.others():
+            place = os.path.relpath(other.root, folder.root)
+            names += [f"{place}/{name}" for name in _listed(other.root)]
+        left_out = set(_TRANSIENT)
+        if stub.ended and self._made - stub.ended < _SEALED_S:  # its agents may be about to clear up
             reason = store.read(lambda tx: tx.get_run(stub.id)).reason
-            if reason is None or root not in reason.message:
-                names.remove("work")
-        return [name for name in names if name not in _TRANSIENT and not os.path.islink(os.path.join(root, name))]
+            if reason is None or folder.root not in reason.message:
+                left_out.add("work")
+        kept = (name for name in names if os.path.basename(name) not in left_out)
+        return [name for name in kept if not os.path.islink(os.path.join(folder.root, name))]
 
     def _compare(
         self, store: Store, run_id: str, recorded: Mapping[str, Mapping[str, Any]], taken: Mapping[str, Entry]
@@ -332,6 +342,10 @@ def _disk(problem: OSError, folder: str) -> str:
     if os.path.isdir(folder):
         left = f" {shutil.disk_usage(folder).free >> 20} MB are free there."
     return f"The backup could not be written to {folder}: {problem}. Nothing of it is left.{left}"
+
+
+def _listed(folder: str) -> Sequence[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
 
 
 def _copy_spools(source: str, target: str) -> None:

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from windlass.specs.environment import EnvironmentSpec
-from windlassd.envs.base import EnvironmentStopped, Ready
+from windlassd.envs.base import EnvironmentStopped, Lock, Ready
 from windlassd.envs.cache import EnvironmentCache, Use
+from windlassd.envs.target import Target
 
 _MOST_THREADS = 256  # those that wait for their turn or for another process included
 
@@ -22,7 +24,7 @@ Say = Callable[[str], None]
 class _Waiter:
     say: Say
     use: Use | None
-    done: asyncio.Future[Ready]
+    done: asyncio.Future[Any]
 
 
 @dataclass(eq=False)
@@ -30,9 +32,7 @@ class _Work:
     what: str
     """Whom it was begun for."""
     lines: list[str] = field(default_factory=list)
-    waiters: list[_Waiter] = field(default_factory=list)
-    holders: tuple[Use, ...] = ()
-    """The runs among those who wait; the thread that works reads it."""
+    waiters: dict[_Waiter, None] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def take(self, line: str) -> None:
@@ -43,19 +43,20 @@ class _Work:
 
     def join(self, waiter: _Waiter) -> None:
         """One more waits; it gets the lines so far."""
-        self._set([*self.waiters, waiter])
+        self.waiters[waiter] = None
         for line in self.lines:
             _tell(waiter, line)
 
     def leave(self, waiter: _Waiter) -> None:
         """One waits no more; the work of nobody is stopped."""
-        self._set([other for other in self.waiters if other is not waiter])
+        self.waiters.pop(waiter, None)
         if not self.waiters:
             self.stop.set()
 
-    def _set(self, waiters: list[_Waiter]) -> None:
-        self.waiters = waiters
-        self.holders = tuple(waiter.use for waiter in waiters if waiter.use)
+    @property
+    def holders(self) -> tuple[Use, ...]:
+        """The runs among those who wait; the thread that works asks."""
+        return tuple(waiter.use for waiter in list(self.waiters) if waiter.use)
 
 
 class Builds:
@@ -85,13 +86,39 @@ class Builds:
             EnvironmentFailed: it cannot be made.
             EnvironmentStopped: the server is ending.
         """
-        request = await asyncio.to_thread(self._envs.request_key, spec), anew
+        key = await asyncio.to_thread(self._envs.request_key, spec)
+        make = self._envs.refresh if anew else self._envs.prepare
+
+        def begin(tell: Say, work: _Work) -> Ready:
+            return make(spec, tell, work.stop, lambda: work.holders)
+
+        made: Ready = await self._shared((key, anew), begin, say, use)
+        return made
+
+    async def resolve(self, spec: EnvironmentSpec, target: Target, say: Say, use: Use | None = None) -> Lock:
+        """The lock for ``spec`` on other machines; else as ``prepare``.
+
+        Raises:
+            LeftToNodes: what it needs can be learned there alone.
+        """
+        locks = self._envs.for_targets
+        key = await asyncio.to_thread(locks.request_key, spec, target)
+
+        def begin(tell: Say, work: _Work) -> Lock:
+            return locks.resolve(spec, target, tell, work.stop, lambda: work.holders)
+
+        lock: Lock = await self._shared((key, False), begin, say, use)
+        return lock
+
+    async def _shared(
+        self, request: tuple[str, bool], begin: Callable[[Say, _Work], object], say: Say, use: Use | None
+    ) -> Any:
         work = self._under_way.get(request)
         waiter = _Waiter(say, use, self._loop.create_future())
         if work is None or work.stop.is_set():
             work = self._under_way[request] = _Work(f" for {use.run_id}" if use else "")
             work.join(waiter)
-            self._begin(request, work, spec)
+            self._begin(request, work, begin)
         else:
             say(f"Waiting for the same environment, which is being prepared{work.what} already:")
             work.join(waiter)
@@ -106,16 +133,15 @@ class Builds:
             work.stop.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, request: tuple[str, bool], work: _Work, spec: EnvironmentSpec) -> None:
+    def _begin(self, request: tuple[str, bool], work: _Work, begin: Callable[[Say, _Work], object]) -> None:
         def tell(line: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all who waited
                 self._loop.call_soon_threadsafe(work.take, line)
 
-        make = self._envs.refresh if request[1] else self._envs.prepare
-        made = self._loop.run_in_executor(self._threads, make, spec, tell, work.stop, lambda: work.holders)
+        made = self._loop.run_in_executor(self._threads, begin, tell, work)
         made.add_done_callback(lambda made: self._ended(request, work, made))
 
-    def _ended(self, request: tuple[str, bool], work: _Work, made: asyncio.Future[Ready]) -> None:
+    def _ended(self, request: tuple[str, bool], work: _Work, made: asyncio.Future[Any]) -> None:
         if self._under_way.get(request) is work:
             del self._under_way[request]
         stopped = EnvironmentStopped("The preparation of the environment was stopped.")

@@ -53,6 +53,10 @@ class Bus:
             for subscription in self._of_all:
                 subscription.add(run_id, kind)
 
+    def watched(self) -> list[str]:
+        """Runs that somebody watches one by one."""
+        return list(self._of_run)
+
     def close(self) -> None:
         """The server is ending: wake all subscribers so that their streams end."""
         for subscription in [*self._of_all, *(s for watchers in self._of_run.values() for s in watchers)]:

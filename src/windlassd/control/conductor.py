@@ -6,28 +6,35 @@ Every step may be repeated: after a restart ``resume`` takes each unfinished run
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from windlass.errors import AzureMLException
+from windlass.errors import AzureMLException, ComputeTargetException
 from windlass.specs.run import INTERACTIVE, Reason, RunRecord, RunSpec
 from windlass.specs.status import RunStatus, may_follow
-from windlassd.blobs.run_folder import BUILD_LOG
-from windlassd.compute.base import JobSpec
+from windlassd.blobs.run_folder import BUILD_LOG, RunFolder
+from windlassd.compute.base import JobSpec, Phase
+from windlassd.control import parts, retries
 from windlassd.control.core import Core
+from windlassd.control.elsewhere import Elsewhere
 from windlassd.control.queue import Line
-from windlassd.control.submit import container_of, job_of, unused_options
+from windlassd.control.submit import container_of, job_of, unused_options, unused_retries
 from windlassd.envs.base import EnvironmentFailed, Ready
 from windlassd.store.base import StoreError
 
 log = logging.getLogger(__name__)
-ATTEMPT = 1
 _STORE_AGAIN_S = 2.0
+_ON_ITS_WAY = (RunStatus.PREPARING, RunStatus.QUEUED)
+_LOOKING = 32
+"""Runs whose environment is looked for at once: after a restart thousands may come together, and others call, too."""
 CANCELED = Reason("canceled", "The run was canceled.")
+COMING = Reason("waits_for_nodes", "Nodes are being added for it.")
 
 
 class Conductor:
@@ -42,26 +49,37 @@ class Conductor:
     def __init__(self, core: Core, line: Line, verify: Callable[[str], None]) -> None:
         self._core = core
         self._line = line
+        self._elsewhere = Elsewhere(core)
         self._verify = verify
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = itertools.count()
+        self._looking = asyncio.Semaphore(_LOOKING)
 
     def begin(self, record: RunRecord) -> None:
         """Take a new run on its way; returns at once. Its place in line goes by the order of these calls."""
         if record.id not in self._tasks:
             conducting = self._conduct(record, next(self._turns))
-            task = asyncio.get_running_loop().create_task(conducting, name=f"conduct {record.id}")
+            task = asyncio.get_running_loop().create_task(conducting, name=_task_name(record))
             self._tasks[record.id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(record.id, None))
+            task.add_done_callback(lambda t: self._tasks.get(record.id) is t and self._tasks.pop(record.id))
+
+    def begin_anew(self, record: RunRecord) -> None:
+        """Take a run whose node was lost on its way to its next attempt."""
+        task = self._tasks.get(record.id)
+        if task is not None and task.get_name() != _task_name(record):
+            self._tasks.pop(record.id).cancel()
+        self.begin(record)
 
     async def resume(self) -> None:
         """After a start: take up every run that has not ended."""
-        for record in self._core.read(lambda tx: tx.active_runs()):
-            if record.spec.kind == INTERACTIVE:
-                continue  # a client's process moves it
+        active = [r for r in self._core.read(lambda tx: tx.active_runs()) if r.spec.kind != INTERACTIVE]
+        for record in active:  # all of these first: who waits must find their nodes taken
             if record.nodes:
-                self._reattach(record)
-            elif record.status is RunStatus.CANCEL_REQUESTED:
+                self._try_to_reattach(record)
+        for record in active:
+            if record.nodes:
+                continue
+            if record.status is RunStatus.CANCEL_REQUESTED:
                 await self._end_before_start(record.id, RunStatus.CANCELED, CANCELED)
             else:
                 self.begin(record)
@@ -73,18 +91,21 @@ class Conductor:
         self._core.bus.touch(run_id, "run")
         if record.status.final:
             return record
+        native_id = f"{run_id}.{record.attempt}"
         if record.nodes:
             engine = self._core.engine(self._core.cluster(record.spec.target))
-            engine.cancel(f"{run_id}.{ATTEMPT}", reason)
+            engine.cancel(native_id, reason)
             return record
         if task := self._tasks.get(run_id):
             task.cancel()
             await asyncio.wait([task])
-        native_id = f"{run_id}.{ATTEMPT}"
         cluster = self._core.cluster_or_none(record.spec.target)
-        if cluster is not None and native_id in (engine := self._core.engine(cluster)).poll([native_id]):
-            engine.cancel(native_id, reason)  # placed in the same moment: its agent will tell of its end
-            return record
+        if cluster is not None and (state := self._core.engine(cluster).poll([native_id]).get(native_id)):
+            self._core.engine(cluster).cancel(native_id, reason)
+            if state.phase is not Phase.PENDING:
+                return record  # placed in the same moment: its agent will tell of its end
+            self._core.engine(cluster).ended(native_id)  # no agent has it yet
+            self._line.pump(cluster)
         return await self._end_before_start(run_id, RunStatus.CANCELED, reason)
 
     def drop(self, run_id: str) -> None:
@@ -115,6 +136,8 @@ class Conductor:
 
     async def _to_a_node(self, record: RunRecord, turn: int) -> None:
         try:
+            if record.attempt > 1:
+                await asyncio.to_thread(retries.put_aside, self._core.folder(record.id), record.attempt - 1)
             ready = await self._prepare(record)
             await self._queue(record, ready, turn)
         except (asyncio.CancelledError, StoreError):
@@ -134,60 +157,96 @@ class Conductor:
     async def _prepare(self, record: RunRecord) -> Ready:
         """Its environment, which stays until the run has ended (see ``Environments.release``)."""
         spec, use, envs = record.spec.environment, self._core.use(record.id), self._core.envs
-        ready = await asyncio.to_thread(envs.find, spec, use)
+        engine = self._core.engine(self._core.cluster(record.spec.target))
+        if engine.elsewhere:
+            resolving = functools.partial(self._preparing, record.id, "Its packages are being resolved.")
+            return await self._elsewhere.resolved(record, engine, resolving)
+        async with self._looking:
+            ready = await asyncio.to_thread(envs.find, spec, use)
         if ready is not None:
             return ready
-        await self._move(record.id, RunStatus.PREPARING, Reason("environment", "Its environment is being built."))
-        folder = self._core.folder(record.id)
+        async with self._preparing(record.id, "Its environment is being built.") as say:
+            while True:
+                ready = await self._core.builds.prepare(spec, say, use)
+                if ready.in_place or await asyncio.to_thread(envs.hold, ready.key, use):
+                    return ready  # else it was removed between the end of the build and now
+
+    @contextlib.asynccontextmanager
+    async def _preparing(self, run_id: str, why: str) -> AsyncIterator[Callable[[str], None]]:
+        """Make the run Preparing; gives what takes the lines of its build log."""
+        await self._move(run_id, RunStatus.PREPARING, Reason("environment", why))
+        folder = self._core.folder(run_id)
         await asyncio.to_thread(folder.make)
         with open(folder.log(BUILD_LOG), "a", encoding="utf-8") as out:
 
             def say(line: str) -> None:
                 out.write(line + "\n")
                 out.flush()
-                self._core.bus.touch(record.id, "log")
+                self._core.bus.touch(run_id, "log")
 
             try:
-                while True:
-                    ready = await self._core.builds.prepare(spec, say, use)
-                    if ready.in_place or await asyncio.to_thread(envs.hold, ready.key, use):
-                        return ready  # else it was removed between the end of the build and now
+                yield say
             except EnvironmentFailed as problem:
                 say(problem.message)
                 raise
 
     async def _queue(self, record: RunRecord, ready: Ready, turn: int) -> None:
-        environment = _describe(ready, record.spec)
+        environment = _describe(ready, record.spec, self._core.engine(self._core.cluster(record.spec.target)).elsewhere)
         job = self._job(record, environment)
-        if self._line.would_wait(job):
+        if self._line.would_wait(job) and not _is_queued_with(record, environment):
             waits = Reason("waits_for_nodes", "It waits for nodes.")
             await self._move(record.id, RunStatus.QUEUED, waits, environment=environment)
-        placing = asyncio.ensure_future(self._line.place(job, turn))
-        await asyncio.sleep(0)
-        self._core.bus.touch(record.id, "run")  # from now on its place in line can be told
-        try:
-            native_id = await asyncio.shield(placing)
-        except asyncio.CancelledError:
-            placing.cancel()
-            await asyncio.wait([placing])
-            raise
+        native_id = await self._line.place(job, turn, record.spec.priority)
         engine = self._core.engine(job.cluster)
         state = engine.poll([native_id])[native_id]
+        if state.phase is Phase.PENDING:
+            coming = self._line.reason(record.spec.target, record.id)
+            await self._move(record.id, RunStatus.QUEUED, coming or COMING, environment=environment)
+            try:
+                state = await self._line.arrived(job)
+            except ComputeTargetException:
+                engine.ended(native_id)  # no agent has it: nobody else would say so
+                self._line.pump(job.cluster)
+                raise
         starts = Reason("starting", " ".join([f"It starts on {', '.join(state.nodes)}.", *state.notes]))
-        await self._move(record.id, RunStatus.QUEUED, starts, environment=environment, nodes=list(state.nodes))
+        if engine.elsewhere:
+            await asyncio.to_thread(self._name_nodes, record.id, state.nodes)
+        if state.gpus:
+            environment = {**environment, "gpus": {node: list(gpus) for node, gpus in state.gpus.items()}}
+        await self._core.write(_placed(record.id, starts, environment, state.nodes, job.launch.lease_s))
+        self._core.bus.touch(record.id, "run")
+
+    def _name_nodes(self, run_id: str, nodes: Sequence[str]) -> None:
+        """Note whose files are coming: agents elsewhere send them, and no names."""
+        for rank, node in enumerate(nodes):
+            if rank:
+                RunFolder(self._core.workspace_dir, run_id, rank).make(node)
+
+    def _try_to_reattach(self, record: RunRecord) -> None:
+        try:
+            self._reattach(record)
+        except AzureMLException:  # such as an engine of a package that was removed: the server must start all the same
+            log.exception("the nodes of %s cannot be had again", record.id)
 
     def _reattach(self, record: RunRecord) -> None:
-        started = record.status is not RunStatus.QUEUED
-        job = self._job(record, record.environment)
+        starting = record.reason is not None and record.reason.code == "starting"  # at a further attempt, too
+        started = record.status is not RunStatus.QUEUED and not starting
+        job = replace(self._job(record, record.environment), gpus=record.environment.get("gpus") or {})
+        lease_s = next((part["lease_s"] for part in record.parts if "lease_s" in part), job.launch.lease_s)
+        job = replace(job, launch=replace(job.launch, lease_s=lease_s))
         engine = self._core.engine(job.cluster)
         native_id = engine.reattach(job, record.nodes, started)
+        self._line.hold(job, None if record.started is None else time.time() - record.started)
         if record.status is RunStatus.CANCEL_REQUESTED:
             engine.cancel(native_id, CANCELED)
+        elif (first := parts.first_failed(record.parts)) is not None and len(record.parts) > 1:
+            engine.cancel(native_id, parts.why_ended(first))
 
     def _job(self, record: RunRecord, environment: Mapping[str, Any]) -> JobSpec:
         python, container = str(environment.get("python", "")), container_of(record.spec, environment)
         return job_of(
-            self._core, record.id, record.spec, python=python, attempt=ATTEMPT, container=container
+            self._core, record.id, record.spec, python=python, attempt=record.attempt, container=container,
+            environment=self._elsewhere.launch(record.spec.environment, environment),
         )  # fmt: skip
 
     async def _move(self, run_id: str, status: RunStatus, reason: Reason, **changes: Any) -> None:
@@ -212,13 +271,39 @@ def mover(run_id: str, status: RunStatus, reason: Reason, changes: Mapping[str, 
             record = tx.update_run(run_id, **changes)
         if status is record.status or may_follow(record.status, status):
             record = tx.transition(run_id, status, now=time.time(), reason=reason)
+        elif status in _ON_ITS_WAY and record.status is RunStatus.NOT_RESPONDING:  # to a further attempt
+            record = tx.transition(run_id, record.status, now=time.time(), reason=reason)
         return record
 
     return work
 
 
-def _describe(ready: Ready, spec: RunSpec) -> dict[str, Any]:
+def _task_name(record: RunRecord) -> str:
+    return f"conduct attempt {record.attempt} at {record.id}"
+
+
+def _placed(
+    run_id: str, starts: Reason, environment: Mapping[str, Any], nodes: Sequence[str], lease_s: float | None
+) -> Callable[[Any], RunRecord]:
+    """A write of the nodes that a run got; its agents may have told of its parts before."""
+
+    def work(tx: Any) -> RunRecord:
+        leased = {} if lease_s is None else {"lease_s": lease_s}  # it holds whatever the setting is later
+        found = [{**part, **leased} for part in parts.of(tx.get_run(run_id), nodes)]
+        changes = {"environment": environment, "nodes": list(nodes), "parts": found}
+        return mover(run_id, RunStatus.QUEUED, starts, changes)(tx)
+
+    return work
+
+
+def _is_queued_with(record: RunRecord, environment: Mapping[str, Any]) -> bool:
+    """True when an earlier server has written down that it waits, with this environment."""
+    return record.status is RunStatus.QUEUED and record.environment.get("key") == environment["key"]
+
+
+def _describe(ready: Ready, spec: RunSpec, elsewhere: bool) -> dict[str, Any]:
     described = asdict(ready)
-    unused = None if ready.image else unused_options(spec)
-    described["notes"] = [*ready.notes, *([unused] if unused else [])]
+    in_image = ready.image or (ready.platform and spec.environment.container)
+    unused = (None if in_image else unused_options(spec), unused_retries(spec, elsewhere))
+    described["notes"] = [*ready.notes, *(words for words in unused if words)]
     return described

@@ -15,11 +15,12 @@ from windlass.errors import ComputeTargetException, did_you_mean
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.run import Reason
 from windlassd.blobs.base import BlobStore
-from windlassd.blobs.run_folder import RunFolder
+from windlassd.blobs.whole_run import WholeRun
 from windlassd.compute import registry
 from windlassd.compute.base import AgentLink, Engine
 from windlassd.control.builds import Builds
 from windlassd.control.bus import Bus
+from windlassd.control.enlisting import Door
 from windlassd.envs.cache import EnvironmentCache, Use
 from windlassd.store.base import Reader, Store, StoreError, Writer
 
@@ -71,6 +72,8 @@ class Core:
 
     freeing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while what was deleted is freed, and by a backup, which counts on what the records of its moment have."""
+    door: Door | None = None
+    """The listener for agents on other machines, whether it is open or not; None where there can be none."""
 
     def __post_init__(self) -> None:
         self.builds = Builds(self.envs, self.loop)
@@ -111,9 +114,9 @@ class Core:
         """What tells the environments that the run needs one."""
         return Use(self.workspace_dir, run_id)
 
-    def folder(self, run_id: str) -> RunFolder:
-        """The run's folder on this machine."""
-        return RunFolder(self.workspace_dir, run_id)
+    def folder(self, run_id: str) -> WholeRun:
+        """The run's folder on this machine, with what all of its nodes keep."""
+        return WholeRun(self.workspace_dir, run_id)
 
     def engine(self, cluster: ClusterSpec) -> Engine:
         """The engine behind a cluster."""

@@ -106,6 +106,24 @@ class Data:
 
     def locate(self, name: str, path: str) -> LocatedFile:
         """Where a file's bytes lie, with its checksum."""
+        located, sha256, _ = self.checksum(name, path)
+        return replace(located, sha256=sha256)
+
+    def find(self, name: str, path: str) -> LocatedFile:
+        """Where a file's bytes lie."""
+        full = self._folder(name).file(path)
+        return LocatedFile(full, os.stat(full).st_size, None)
+
+    def folder(self, name: str) -> str:
+        """The datastore's folder on this machine.
+
+        Raises:
+            UserErrorException: it is not there.
+        """
+        return self._folder(name).root
+
+    def checksum(self, name: str, path: str) -> tuple[LocatedFile, str, float]:
+        """A file with its SHA-256 and the time of its last change."""
         full = self._folder(name).file(path)
         known = os.stat(full)
         key = (full, known.st_size, known.st_mtime_ns)
@@ -113,7 +131,7 @@ class Data:
             if len(self._hashes) >= _HASHES:
                 self._hashes.clear()
             self._hashes[key] = sha256_of(full)
-        return LocatedFile(full, known.st_size, self._hashes[key])
+        return LocatedFile(full, known.st_size, None), self._hashes[key], known.st_mtime
 
     async def upload(
         self, name: str, path: str, chunks: AsyncIterator[bytes], *, overwrite: bool = True

@@ -22,7 +22,7 @@ from windlassd.blobs.snapshots import materialize
 from windlassd.control.core import Core
 from windlassd.envs._credentials import refuse_credentials_within
 from windlassd.envs.base import EnvironmentFailed, EnvironmentStopped
-from windlassd.envs.cache import BuiltEnvironment, EnvironmentInUse
+from windlassd.envs.cache import BuiltEnvironment, EnvironmentInUse, ForNodes
 from windlassd.store.base import Conflict, EnvironmentRecord
 
 log = logging.getLogger(__name__)
@@ -169,6 +169,7 @@ class Environments:
         shelf = self._core.envs.shelf
         return {
             "environments": [_item(item) for item in shelf.list()],
+            "for_nodes": [_item(item) for item in self._core.envs.for_targets.list()],
             "total_bytes": shelf.total_bytes(),
             "max_bytes": settings.steady("environments_max_gb"),
         }
@@ -176,8 +177,12 @@ class Environments:
     def show(self, key: str) -> Mapping[str, Any]:
         """All about one environment, with the registered ones of this workspace, and its latest runs, that had it."""
         self._forget_ended()
-        shelf = self._core.envs.shelf
-        item, details = _item(shelf.get(key)), shelf.details(key)
+        shelf, locks = self._core.envs.shelf, self._core.envs.for_targets
+        for_nodes = next((_item(item) for item in locks.list() if item.key == key), None)
+        if for_nodes and key not in {item.key for item in shelf.list()}:
+            item, details = for_nodes, locks.details(key) or {"requests": ()}
+        else:
+            item, details = _item(shelf.get(key)), shelf.details(key)
         lines = self._core.read(lambda tx: tx.list_lines(limit=_LATEST_RUNS))
         registered = self._leading_to({request["key"] for request in details["requests"]})
         runs = [line.id for line in lines if key in line.text]
@@ -193,8 +198,11 @@ class Environments:
         if used:  # also where there is nothing to remove, but the user's own interpreter
             raise Conflict(f"The environment {key} is in use by {', '.join(used[:5])}; cancel or wait for it to end.")
         await asyncio.to_thread(self._forget_ended)
+        envs = self._core.envs
         try:
-            await asyncio.to_thread(self._core.envs.remove, key)
+            forgotten = await asyncio.to_thread(envs.for_targets.forget, key)
+            if not forgotten or key in {item.key for item in await asyncio.to_thread(envs.list)}:
+                await asyncio.to_thread(envs.remove, key)
         except EnvironmentInUse as problem:
             raise Conflict(problem.message) from problem
 
@@ -217,9 +225,11 @@ class Environments:
     def _keep(self) -> None:
         self._forget_ended()
         for run in self._core.read(lambda tx: tx.active_runs()):
-            key = run.environment.get("key")
-            if run.nodes and key:  # an older version's has no note of it; one taken in place is not there
-                self._core.envs.hold(str(key), self._core.use(run.id))
+            key, use = run.environment.get("key"), self._core.use(run.id)
+            if run.nodes and key and run.environment.get("platform"):
+                self._core.envs.for_targets.hold(str(key), use)
+            elif run.nodes and key:  # an older version's has no note of it; one taken in place is not there
+                self._core.envs.hold(str(key), use)
 
     def _leading_to(self, requests: set[str]) -> Sequence[Mapping[str, str]]:
         """Name and version of the registered environments whose packages are one of these requests."""
@@ -313,7 +323,7 @@ def _told(build: _Build, line: int) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def _item(item: BuiltEnvironment) -> dict[str, Any]:
+def _item(item: BuiltEnvironment | ForNodes) -> dict[str, Any]:
     in_use = [{"workspace": os.path.basename(use.workspace), "run_id": use.run_id} for use in item.in_use]
     return {**to_wire(item), "in_use": in_use}
 

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from windlass.errors import AzureMLException, UserErrorException
-from windlass.specs.run import INTERACTIVE
+from windlass.specs.run import INTERACTIVE, RunRecord
 from windlassd.blobs.handed import kept_copies, wanted
 from windlassd.blobs.room import remove_tree
-from windlassd.blobs.run_folder import SYSTEM
+from windlassd.blobs.run_folder import ATTEMPTS, SYSTEM
 from windlassd.blobs.syncing import sync_file_system
 from windlassd.control._receive import receive
 from windlassd.control.core import Core
+from windlassd.control.parts import ENDED
 from windlassd.control.views import LocatedFile
 from windlassd.store.base import Writer
 
@@ -80,6 +81,11 @@ class Files:
     def _target(self, run_id: str, path: str) -> str:
         if path.startswith(SYSTEM):
             raise UserErrorException(f"{path!r} is a system log's name; upload under another, such as 'outputs/…'.")
+        if path.startswith(f"{ATTEMPTS}/") and self._core.read(lambda tx: tx.get_run(run_id)).attempt > 1:
+            raise UserErrorException(
+                f"{path!r} would be a file of an earlier attempt, which can only be read; upload under another name, "
+                "such as 'outputs/…'."
+            )
         return self._core.folder(run_id).log(path)
 
     async def _keep(self, run_id: str, kept: Sequence[Mapping[str, Any]]) -> None:
@@ -110,8 +116,11 @@ class Files:
             record = self._core.read(lambda tx: tx.get_run(run_id))
             if record.spec.kind == INTERACTIVE or record.started is None:  # a server ended it, and may have been killed
                 await asyncio.to_thread(self._core.folder(run_id).seal)
+            else:
+                await asyncio.to_thread(self._put_in_order, record)
             await self._sync()
-            if self._core.read(lambda tx: tx.get_run(run_id)).verified:
+            verified = self._core.read(lambda tx: tx.get_run(run_id)).verified
+            if verified and not self._is_elsewhere(record):  # from there files may come late
                 return
             kept = await asyncio.to_thread(self._checksums, run_id)
             await self._core.write(lambda tx: _keep_verified(tx, run_id, kept))
@@ -122,6 +131,22 @@ class Files:
             return
         self._core.bus.touch(run_id, "files")
 
+    def _put_in_order(self, record: RunRecord) -> None:
+        """Bring the files of all nodes together, unless one that was lost may yet bring its own.
+
+        An agent here clears up what only the job needed; what those elsewhere sent is cleared up here.
+        """
+        folder, ours = self._core.folder(record.id), self._is_elsewhere(record)
+        if all(part["status"] == ENDED for part in record.parts):
+            (folder.seal if ours else folder.merge_parts)()
+        elif ours:
+            folder.seal_parts()
+
+    def _is_elsewhere(self, record: RunRecord) -> bool:
+        """True when its agents are on other machines."""
+        cluster = self._core.cluster_or_none(record.spec.target)
+        return cluster is not None and self._core.engine(cluster).elsewhere
+
     async def _sync(self) -> None:
         """Return once what is written by now would survive a power loss; who asks meanwhile shares the next sync."""
         if self._next_sync is None:
@@ -131,7 +156,7 @@ class Files:
     async def _sync_next(self) -> None:
         async with self._syncing:
             self._next_sync = None
-            await asyncio.to_thread(sync_file_system, os.path.join(self._core.workspace_dir, "runs"))
+            await asyncio.to_thread(sync_file_system, self._core.workspace_dir)  # a run may have no folder
 
     def _checksums(self, run_id: str) -> Sequence[Mapping[str, Any]]:
         lacking = {file["path"]: file for file in self.list(run_id) if file["sha256"] is None}

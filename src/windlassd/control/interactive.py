@@ -233,7 +233,8 @@ class Interactive:
         began, told, pause_s = time.monotonic(), False, _LOOK_AGAIN_S
         try:
             while not self._left(run_id) and (
-                _lives(owner := _read_owner(folder)) or (owner is None and time.monotonic() - began < _BEGIN_S)
+                self._lives(owner := _read_owner(folder), time.monotonic() - began < patience_s)
+                or (owner is None and time.monotonic() - began < _BEGIN_S)
             ):
                 if not told and time.monotonic() - began > patience_s:
                     told = True
@@ -244,6 +245,19 @@ class Interactive:
             await self._lost(run_id)
         except (AzureMLException, OSError):  # such as a full disk: the next start takes it up again
             log.exception("%s, whose client process has no line, could not be looked after", run_id)
+
+    def _lives(self, owner: Mapping[str, Any] | None, patient: bool) -> bool:
+        """True while the owner's process may still come back with a line.
+
+        One on another machine cannot be looked at. It is part of the job ``run``, whose agent passes its calls on and
+        hangs up for it when it ends: so once the job is over, or answers while the process does not, it is gone.
+        """
+        if owner is None or "run" not in owner:
+            return _lives(owner)
+        job = self._core.read(lambda tx: tx.find_run(str(owner["run"])))
+        if job is None or job.status.final:
+            return False
+        return patient or job.status is RunStatus.NOT_RESPONDING
 
     async def _lost(self, run_id: str) -> None:
         record = self._core.read(lambda tx: tx.find_run(run_id))

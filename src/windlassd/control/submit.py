@@ -6,17 +6,18 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from windlass import settings
 from windlass.errors import ComputeTargetException, ExperimentExecutionException, UserErrorException, did_you_mean
 from windlass.specs.container import ContainerLaunch
-from windlass.specs.launch import LaunchSpec
+from windlass.specs.launch import EnvironmentLaunch, LaunchSpec
 from windlass.specs.run import RunRecord, RunSpec
 from windlassd.compute.base import JobSpec, Plan
 from windlassd.control import data
 from windlassd.control.core import Core
+from windlassd.control.losses import lease_of
 from windlassd.store.base import Writer
 
 _OPTION_NAMES = {
@@ -24,6 +25,8 @@ _OPTION_NAMES = {
     "volumes": "volumes", "ulimits": "ulimits", "host_ipc": "--ipc=host", "network": "--network",
 }  # fmt: skip
 _LONGEST_RUN_S = 315_360_000
+_MOST_RETRIES = 1000
+_FARTHEST = 1_000_000
 _EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -61,15 +64,34 @@ def check(core: Core, spec: RunSpec) -> JobSpec:
             f"The entry script {spec.script!r} is not in the source folder{_of(spec)}."
             f"{did_you_mean(spec.script, paths)}"
         )
-    core.envs.check(spec.environment)
+    core.envs.check(spec.environment, elsewhere=core.engine(core.cluster(spec.target)).elsewhere)
     data.check(core, spec)
     job = job_of(core, "new", spec, python="", attempt=1)
     _check_counts(spec, job)
+    check_priority(spec.priority)
+    _check_retries(spec.max_retries)
     _check_texts(spec)
     unsupported = core.engine(job.cluster).unsupported(job)
     if unsupported:
         raise UserErrorException(" ".join(unsupported.values()), error_code="not_offered")
     return job
+
+
+def check_priority(priority: object) -> None:
+    """Raise UserErrorException when ``priority`` cannot be a run's."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > _FARTHEST:
+        raise UserErrorException(
+            f"priority is {priority!r}; it must be a whole number from -{_FARTHEST} to {_FARTHEST}: higher ones are"
+            " first in line, 0 is usual."
+        )
+
+
+def _check_retries(max_retries: object) -> None:
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or not 0 <= max_retries <= _MOST_RETRIES:
+        raise UserErrorException(
+            f"max_retries is {max_retries!r}; it must be a whole number from 0 to {_MOST_RETRIES}: so often a run whose"
+            " node is lost is begun anew on another."
+        )
 
 
 def _not_stored(snapshot_id: str) -> ExperimentExecutionException:
@@ -90,26 +112,39 @@ def check_experiment(name: str) -> None:
 def plan(core: Core, spec: RunSpec) -> Plan:
     """What submitting ``spec`` would do; nothing is changed."""
     job = check(core, spec)
-    return core.engine(job.cluster).plan(job)
+    engine = core.engine(job.cluster)
+    planned, unused = engine.plan(job), unused_retries(spec, engine.elsewhere)
+    return replace(planned, steps=(*planned.steps, unused)) if unused else planned
 
 
 def job_of(
-    core: Core, run_id: str, spec: RunSpec, *, python: str, attempt: int, container: ContainerLaunch | None = None
+    core: Core,
+    run_id: str,
+    spec: RunSpec,
+    *,
+    python: str,
+    attempt: int,
+    container: ContainerLaunch | None = None,
+    environment: EnvironmentLaunch | None = None,
 ) -> JobSpec:
     """The engine's view of a run."""
+    cluster = core.cluster(spec.target)
     launch = LaunchSpec(
         run_id=run_id, attempt=attempt, node="", node_rank=0, script=spec.script, arguments=tuple(spec.arguments),
         snapshot_id=spec.snapshot_id, python=python, environment_variables=spec.environment_variables,
         process_count=spec.process_count_per_node, max_run_duration_s=spec.max_run_duration_s,
         stop_grace_s=settings.get("stop_grace_s"), experiment=spec.experiment,
         data=data.resolved(core, spec, run_id), command=tuple(spec.command), shell=spec.shell,
-        communicator=spec.communicator, container=container,
+        communicator=spec.communicator, container=container, environment=environment,
+        lease_s=lease_of(spec.max_retries, core.engine(cluster).elsewhere),
     )  # fmt: skip
-    return JobSpec(core.cluster(spec.target), launch, spec.node_count)
+    return JobSpec(cluster, launch, spec.node_count, spec.use_gpu)
 
 
 def container_of(spec: RunSpec, environment: Mapping[str, Any]) -> ContainerLaunch | None:
     """The container that a run with this finished ``environment`` runs in; None without an image."""
+    if environment.get("platform") and spec.environment.container:
+        return ContainerLaunch("", "", spec.container)  # which ones the node finds out
     image, engine = environment.get("image"), environment.get("engine")
     return ContainerLaunch(str(image), str(engine), spec.container) if image and engine else None
 
@@ -121,6 +156,16 @@ def unused_options(spec: RunSpec) -> str | None:
         return None
     verb = "hold" if len(given) > 1 else "holds"
     return f"{', '.join(given)} {verb} in containers only: the environment of this run has no image."
+
+
+def unused_retries(spec: RunSpec, elsewhere: bool) -> str | None:
+    """A sentence on ``max_retries`` of a run that no other node can take; None when it is honoured or not given."""
+    if not spec.max_retries or elsewhere:
+        return None
+    return (
+        f"max_retries ({spec.max_retries}) is for nodes that are other machines, which can be lost alone: a run on "
+        "this machine is not begun anew."
+    )
 
 
 def describe(planned: Plan) -> Mapping[str, Any]:

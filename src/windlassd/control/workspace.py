@@ -13,17 +13,18 @@ from typing import Any
 from windlass import settings
 from windlass.errors import UserErrorException
 from windlass.specs._codec import to_wire
+from windlass.specs.launch import Outcome, PartKey
 from windlass.specs.run import INTERACTIVE, RunRecord, RunSpec
 from windlass.specs.status import RunStatus
 from windlassd.blobs import snapshots
 from windlassd.compute.base import Plan
-from windlassd.control import carried, metrics, streams, submit
+from windlassd.control import carried, metrics, parts, streams, submit
 from windlassd.control.agents import AgentHub
 from windlassd.control.announced import Announced
 from windlassd.control.backups import Backups
 from windlassd.control.clusters import Clusters
 from windlassd.control.conductor import Conductor
-from windlassd.control.core import Core
+from windlassd.control.core import LOCAL, Core
 from windlassd.control.data import Data
 from windlassd.control.deletions import Deletions
 from windlassd.control.environments import Environments
@@ -44,6 +45,7 @@ from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, RunLi
 
 log = logging.getLogger(__name__)
 _PROMISE_S = 600.0
+_MOVED_S = 0.2
 _LONGEST_KEY, _LONGEST_VALUE = 255, 65_536
 _CANCEL_MARGIN_S = 20.0
 _META = ("subscription_id", "resource_group", "location", "created", "friendly_name", "description", "tags")
@@ -57,6 +59,8 @@ class WorkspaceControl:
         self.core = core
         self.hub = hub
         self.line = Line(core.engine)
+        self.line.moved = self._line_moved
+        hub.watchers.append(self.line.engine_changed)
         self.clusters = Clusters(core, self.line)
         self.run_files = Files(core)
         self.environments = Environments(core)
@@ -70,13 +74,17 @@ class WorkspaceControl:
         self.data = Data(core)
         self.logins = LoginCodes()
         self.registry_logins = Logins(logins_of(core.envs.root))
-        self.monitor = Monitor(core, hub)
+        hub.recorded = lambda key: parts.status_of(core.read(lambda tx: tx.find_run(key[0])), key)
         self.events = Events(core, self.line, hub, self.conductor, self._run_ended)
+        hub.unfit = self._unfit
+        self.monitor = Monitor(core, hub, self.events.lose)
         self.interactive = Interactive(core, self.events.ingest, self.run_files.verify)
+        self._ending: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._retain: asyncio.Task[None] | None = None
         self._announced = Announced(core.workspace_dir)
         self._promised: dict[str, list[float]] = {}
+        self._moving = False
 
     async def start(self) -> None:
         """Take up what an earlier server left, and begin to watch."""
@@ -85,7 +93,10 @@ class WorkspaceControl:
         self.uploads.sweep()
         await carried.bring_in(self.core, self.events.ingest)
         await self.environments.start()
+        await self.clusters.start()
         await self.conductor.resume()
+        if self.hub.enlisting is not None:
+            self.hub.enlisting.tokens.retain(self._is_awaited)
         self.interactive.resume()
         for run_id in self.core.read(lambda tx: tx.unverified_runs()):
             self.run_files.verify(run_id)
@@ -100,17 +111,44 @@ class WorkspaceControl:
                 task.cancel()
         self.deletions.close()
         self.conductor.close()
+        self.clusters.close()
         self.environments.close()
         self.interactive.close()
         self.run_files.close()
 
+    def _line_moved(self) -> None:
+        """Soon tell whoever watches a run that waits that its place may be another."""
+        if not self._moving:
+            self._moving = True
+            self.core.loop.call_later(_MOVED_S, self._tell_places)
+
+    def _tell_places(self) -> None:
+        self._moving = False
+        for run_id in self.core.bus.watched():
+            if self.line.waits(run_id):
+                self.core.bus.touch(run_id, "run")
+
+    def _is_awaited(self, key: PartKey) -> bool | None:
+        """Whether a part is still to be heard of; None when its run is gone."""
+        record = self.core.read(lambda tx: tx.find_run(key[0]))
+        return None if record is None else record.attempt == key[1] and not record.status.final
+
     def _run_ended(self, run_id: str) -> None:
         self.run_files.verify(run_id)
         self.environments.release(run_id)
+        if self.hub.enlisting is not None:
+            self.hub.enlisting.tokens.end_jobs(run_id)
+
+    def _unfit(self, key: PartKey, why: str) -> None:
+        """A part will never be begun on its node."""
+        ends = self.events.lose(key, Outcome(reason_code="node_unusable", message=why))
+        task = self.core.loop.create_task(ends, name=f"end {key}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def active(self) -> int:
         """Runs that have not ended."""
-        return len(self.core.read(lambda tx: tx.active_runs()))
+        return self.core.read(lambda tx: tx.count_active())
 
     def moved(self) -> set[str]:
         """Runs that some task, agent or client of this moment moves. Loop thread."""
@@ -135,8 +173,17 @@ class WorkspaceControl:
         return [{"name": name, **found} for name, found in sorted(self.core.read(lambda tx: tx.count_runs()).items())]
 
     def computes(self) -> Sequence[Mapping[str, Any]]:
-        """Clusters with their capacity."""
-        return self.clusters.list()
+        """Clusters with their capacity, this machine first."""
+        found = self.clusters.list()
+        return found if any(entry["spec"]["name"] == LOCAL for entry in found) else [self.clusters.get(LOCAL), *found]
+
+    def nodes(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The nodes of a cluster."""
+        return self.clusters.nodes(name)
+
+    def queue(self, name: str, limit: int) -> Mapping[str, Any]:
+        """Who waits for a cluster."""
+        return self.clusters.queue(name, limit)
 
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
@@ -269,13 +316,18 @@ class WorkspaceControl:
                 await subscription.wait(deadline - time.monotonic())
 
     async def patch(self, run_id: str, changes: Mapping[str, Any]) -> RunRecord:
-        """Change tags, properties, display name and description in one step."""
+        """Change tags, properties, display name, description and priority in one step."""
 
+        if changes.get("priority") is not None:
+            submit.check_priority(changes["priority"])
         _check_names("tag", changes.get("tags") or {})
         _check_names("property", changes.get("properties") or {})
 
         def work(tx: Any) -> RunRecord:
-            tx.get_run(run_id)
+            record = tx.get_run(run_id)
+            if changes.get("priority") is not None:
+                _refuse_late(record)
+                tx.prioritize(run_id, changes["priority"])
             if changes.get("tags") or changes.get("remove_tags"):
                 tx.tag(run_id, changes.get("tags") or {}, changes.get("remove_tags") or ())
             if changes.get("properties"):
@@ -286,6 +338,8 @@ class WorkspaceControl:
             return tx.get_run(run_id)  # type: ignore[no-any-return]
 
         record = await self.core.write(work)
+        if changes.get("priority") is not None:
+            self.line.prefer(record.spec.target, run_id, record.spec.priority)
         self.core.bus.touch(run_id, "run")
         return record
 
@@ -360,7 +414,7 @@ class WorkspaceControl:
     def _with_reason(self, record: RunRecord) -> RunRecord:
         if self.core.trouble is not None and not record.status.final:
             return replace(record, reason=self.core.trouble.reason())
-        if record.status is RunStatus.QUEUED:
+        if record.status is RunStatus.QUEUED or (record.status is RunStatus.NOT_RESPONDING and not record.nodes):
             placed = bool(record.nodes)
             reason = self.hub.why_waits(record.id) if placed else self.line.reason(record.spec.target, record.id)
             if reason:
@@ -372,10 +426,22 @@ class WorkspaceControl:
         waits = line.status == RunStatus.QUEUED and (not line.placed or self.hub.why_waits(line.id))
         if not waits and (self.core.trouble is None or RunStatus(line.status).final):
             return line.text
-        return json.dumps(to_wire(self._brief(line.id)), allow_nan=False)
+        if self.core.trouble is not None or line.placed:
+            return json.dumps(to_wire(self._brief(line.id)), allow_nan=False)
+        record = json.loads(line.text)
+        if reason := self.line.reason(record["spec"]["target"], line.id):
+            record["reason"] = to_wire(reason)
+        return json.dumps(record, allow_nan=False)
 
     def _brief(self, run_id: str) -> RunRecord:
         return self._with_reason(self.core.read(lambda tx: tx.get_run(run_id)))
+
+
+def _refuse_late(record: RunRecord) -> None:
+    if record.nodes or record.status.final or record.spec.kind == INTERACTIVE:
+        raise UserErrorException(
+            f"{record.id} is {record.status.value}: its priority says when it gets nodes, and may change until then."
+        )
 
 
 def _check_names(what: str, given: Mapping[str, Any]) -> None:
