@@ -39,8 +39,7 @@ def uncleared(patient: Patient) -> Iterator[Problem]:
         folder = patient.folder(run_id)
         if code in _LEFT_ON_PURPOSE or folder.root in message or not patient.settled(ended):
             continue
-        left = [name for name in ("work", "spool", "agent") if os.path.lexists(os.path.join(folder.root, name))]
-        if left:
+        if left := folder.left():
             detail = f"{run_id} has ended, and its folder still has {', '.join(left)}."
             yield Problem("run_not_cleared", run_id, detail, partial(_clear, folder))
 

@@ -35,7 +35,7 @@ def spools(patient: Patient) -> Iterator[Problem]:
     """Spools of runs against what the records have of them."""
     ended = patient.ask(audit.final_runs)
     for entry in entries(patient.path("runs")):
-        for name, path in spool_files(os.path.join(entry.path, "spool")):
+        for name, path in _spools_of(patient, entry):
             acked, size = _acked(patient, entry.name, name), _size(path)
             if size is None:
                 continue
@@ -65,6 +65,12 @@ def clients(patient: Patient) -> Iterator[Problem]:
                 yield Problem("client_points", where, detail, _sender(patient, entry.name, name, path))
             elif age_s(path) > _LEFT_S:
                 yield Problem("temporary_file", where, f"{where} was sent and is not needed.", partial(os.unlink, path))
+
+
+def _spools_of(patient: Patient, entry: os.DirEntry[str]) -> Iterator[tuple[str, str]]:
+    if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+        for spool in patient.folder(entry.name).spools():
+            yield from spool_files(spool)
 
 
 def _acked(patient: Patient, run_id: str, name: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy.engine import Connection
 
 from windlass._transport.places import server_dir
-from windlassd.blobs.run_folder import RunFolder
+from windlassd.blobs.whole_run import WholeRun
 from windlassd.doctor.lost import LostAndFound
 from windlassd.envs._flock import is_held
 from windlassd.store.sql import FILE, SqlStore
@@ -82,9 +82,9 @@ class Patient:
                 return os.path.relpath(path, root)
         return path
 
-    def folder(self, run_id: str) -> RunFolder:
-        """The folder of a run."""
-        return RunFolder(self.workspace_dir, run_id)
+    def folder(self, run_id: str) -> WholeRun:
+        """The folder of a run, with what all of its nodes keep."""
+        return WholeRun(self.workspace_dir, run_id)
 
     def ask(self, work: Callable[[Connection], T]) -> T:
         """An answer of ``store/audit.py``; only where there is a store."""

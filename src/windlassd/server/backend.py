@@ -20,6 +20,8 @@ class Backend(Protocol):
     def workspace(self) -> Mapping[str, Any]: ...  # GET /v1/workspace
     def experiments(self) -> Sequence[Mapping[str, Any]]: ...  # GET /v1/experiments
     def computes(self) -> Sequence[Mapping[str, Any]]: ...  # GET /v1/computes
+    def nodes(self, name: str) -> Sequence[Mapping[str, Any]]: ...  # as in GET /v1/computes/NAME/nodes
+    def queue(self, name: str, limit: int) -> Mapping[str, Any]: ...  # GET /v1/computes/NAME/queue
     def list_runs(
         self, *, experiment: str | None = None, statuses: Sequence[RunStatus] = (),
         tags: Sequence[tuple[str, str | None]] = (), metrics: Sequence[MetricFilter] = (), limit: int = 100,

@@ -29,9 +29,12 @@ from windlassd.compute.local import AGENT
 from windlassd.control.agents import AgentHub
 from windlassd.control.bus import Bus
 from windlassd.control.core import Core
+from windlassd.control.enlisting import Enlisting
+from windlassd.control.tokens import Tokens
 from windlassd.control.workspace import WorkspaceControl
 from windlassd.doctor.alone import examined_by
 from windlassd.envs.cache import EnvironmentCache
+from windlassd.server.agents.listener import AgentsListener
 from windlassd.server.api.app import create_api_app
 from windlassd.server.web.app import create_web_app
 from windlassd.store.filesystem import refuse_network
@@ -107,6 +110,10 @@ class WorkspaceServer:
             envs=EnvironmentCache(os.path.join(settings.home(), "environments")), bus=Bus(), link=hub, loop=loop,
         )  # fmt: skip
         control = WorkspaceControl(core, hub)
+        tokens = Tokens(server_dir(self._dir))
+        hub.enlisting = Enlisting(self._dir, tokens)
+        self._door = AgentsListener(core, server_dir(self._dir), lambda: self._agents_app(control, tokens))
+        hub.enlisting.door = core.door = self._door
         hub.ensure(AGENT)
         try:
             await self._listen(control)
@@ -123,7 +130,12 @@ class WorkspaceServer:
         host = self._web.removeprefix("http://")
         api = create_api_app(control, self._describe, self._stop.set)
         web = create_web_app(control, hosts=[host, host.replace("127.0.0.1", "localhost")])
+        elsewhere = control.clusters.elsewhere()
+        if elsewhere:
+            await self._door.prepare()
         await control.start()
+        if elsewhere:
+            await self._door.resume()
         serving = [self._start(self._watched(api), unix), self._start(self._watched(web), tcp)]
         await asyncio.gather(*(_started(listener) for listener in self._listeners))
         self._write_address()
@@ -144,7 +156,7 @@ class WorkspaceServer:
         control.core.bus.close()
         for listener in self._listeners:
             listener.should_exit = True
-        await asyncio.gather(*serving)
+        await asyncio.gather(*serving, self._door.close())
         log.info("the server of %s ends", self._dir)
 
     def _tell_starter(self, word: bytes) -> None:
@@ -166,6 +178,11 @@ class WorkspaceServer:
         )  # fmt: skip
         self._listeners.append(listener)
         return asyncio.create_task(listener.serve(sockets=[sock]))
+
+    def _agents_app(self, control: WorkspaceControl, tokens: Tokens) -> ASGIApp:
+        from windlassd.server.agents.app import create_agents_app  # only here: most servers never need it
+
+        return self._watched(create_agents_app(control, tokens, self._describe)[0])
 
     def _watched(self, app: ASGIApp) -> ASGIApp:
         """``app``, with its calls counted: a server that answers somebody is not idle. Agents' lines are not counted.
@@ -229,6 +246,8 @@ class WorkspaceServer:
             "web": self._web,
             "socket": socket_path(self._dir),
             "started": self._started,
+            "agents_at": self._door.described(),
+            "agents_trouble": self._door.trouble,
         }
 
     def _write_address(self) -> None:

@@ -57,17 +57,30 @@ def test_run_addresses_are_safe() -> None:
     assert contexts.run_url("a/../b?c", "files", "x y/#1.txt") == "/runs/a%2F..%2Fb%3Fc/files/x%20y/%231.txt"
 
 
-def test_a_clusters_queue_is_in_order_of_arrival() -> None:
-    runs = [
-        record(RunStatus.QUEUED, id="late", reason=Reason("w", "2nd in line")),
-        record(RunStatus.QUEUED, id="early"),
+def test_a_cluster_shows_who_has_its_nodes_and_who_waits_in_the_order_of_the_line() -> None:
+    line = [record(RunStatus.QUEUED, id="urgent", reason=Reason("w", "1st in line")), record(id="usual")]
+    under_way = [
+        record(RunStatus.RUNNING, id="elsewhere", spec=RunSpec("e", "t.py", "s", target="other")),
+        record(RunStatus.PREPARING, id="building"),
+        record(RunStatus.QUEUED, id="starting", nodes=("local-1",)),
         record(RunStatus.RUNNING, id="busy"),
-        record(RunStatus.QUEUED, id="elsewhere", spec=RunSpec("e", "t.py", "s", target="other")),
     ]
-    capacity = {"target": 1, "current": 1, "idle": 0, "busy": 1}
-    row = contexts.cluster_row({"spec": ClusterSpec("local", max_nodes=2), "capacity": capacity}, runs)
-    assert [run.id for run in row.waiting] == ["early", "late"]
-    assert [run.id for run in row.running] == ["busy"]
+    compute = {
+        "spec": ClusterSpec("local", max_nodes=200, vm_priority="lowpriority"), "trouble": "no route",
+        "capacity": {"target": 9, "current": 9, "idle": 5, "busy": 2, "preparing": 1, "leaving": 0, "unusable": 1},
+    }  # fmt: skip
+    nodes = [{"name": "n0", "status": "running", "run_id": "busy", "address": "10.0.0.1", "gpus": [0, 1],
+              "message": ""}] + [{"name": f"n{n}", "status": "idle", "run_id": None} for n in range(149)]  # fmt: skip
+    row = contexts.cluster_row(compute, nodes, line, 12, under_way)
+    assert [run.id for run in row.waiting] == ["urgent", "usual"] and row.waiting_left == 10
+    assert [run.id for run in row.running] == ["busy", "starting"]
+    assert [run.id for run in row.preparing] == ["building"]
+    assert row.others == (("preparing", "1"), ("unusable", "1"))
+    assert (row.trouble, row.priority) == ("no route", "lowpriority")
+    assert (len(row.nodes), row.nodes_left) == (contexts.MOST_NODES, 50)
+    first = row.nodes[0]
+    assert (first.state, first.address, first.gpus) == ("running", "10.0.0.1", (0, 1))
+    assert first.run == contexts.Link("busy", "/runs/busy") and row.nodes[1].run is None
 
 
 def test_contexts_cannot_be_changed() -> None:

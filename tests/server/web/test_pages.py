@@ -189,11 +189,17 @@ def test_experiments_models_and_queue_show_their_contexts(browser: Browser) -> N
         assert model["run_url"] in page.links and model["framework"] in page.text and model["name"] in page.text
     page, twin = both(browser, "/queue")
     for cluster in twin["clusters"]:
-        assert f"{cluster['busy']} of {cluster['max_nodes']} nodes busy, {cluster['idle']} idle" in page.text
+        assert f"{cluster['busy']} of {cluster['current']} node" in page.text
+        assert f"busy (at most {cluster['max_nodes']}), {cluster['idle']} idle" in page.text or (
+            cluster["current"] == cluster["max_nodes"] and f"busy, {cluster['idle']} idle" in page.text
+        )
     assert [run["reason"] for run in twin["clusters"][0]["waiting"]] == [
         "1st in line on gpucluster, waits for 2 nodes, 1 free."
     ]
     assert "1st in line on gpucluster, waits for 2 nodes, 1 free." in page.text
+    (running,) = [node for node in twin["clusters"][0]["nodes"] if node["state"] == "running"]
+    assert running["run"]["url"] in page.links and f"{running['name']} running · GPU 0" in page.text
+    assert {node["state"] for node in twin["clusters"][1]["nodes"]} == {"idle"}
 
 
 def test_a_run_in_a_container_shows_its_image_and_limits(site: Site, browser: Browser) -> None:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from windlass.errors import SnapshotException, UserErrorException
-from windlass.specs.cluster import ClusterSpec
 from windlassd.blobs.handed import shown, wanted
 from windlassd.control.views import LocatedFile
 from windlassd.control.workspace import WorkspaceControl
@@ -18,6 +17,7 @@ from windlassd.server.api._http import Json, body_of, file_response
 
 _BLOB = struct.Struct("<Q32s")
 _TOGETHER = 16 << 20
+_MOST_LISTED = 1000
 
 
 def router(control: WorkspaceControl) -> APIRouter:
@@ -37,9 +37,22 @@ def _compute(routes: APIRouter, control: WorkspaceControl) -> None:
     async def compute(name: str) -> Json:
         return Json(control.clusters.get(name))
 
+    @routes.get("/computes/{name}/nodes")
+    async def nodes(name: str) -> Json:
+        return Json({"nodes": list(control.clusters.nodes(name))})
+
+    @routes.get("/computes/{name}/queue")
+    async def queue(name: str, limit: int = 100) -> Json:
+        return Json(control.clusters.queue(name, max(1, min(limit, _MOST_LISTED))))
+
     @routes.put("/computes/{name}")
     async def put_compute(name: str, request: Request) -> Json:
-        return Json(await control.clusters.put(ClusterSpec.from_wire({**await body_of(request), "name": name})))
+        return Json(await control.clusters.put({**await body_of(request), "name": name}))
+
+    @routes.put("/computes/{name}/token")
+    async def put_token(name: str, request: Request) -> Json:
+        await control.clusters.put_secret(name, (await body_of(request)).get("token"))
+        return Json({})
 
     @routes.delete("/computes/{name}")
     async def delete_compute(name: str) -> Json:

@@ -15,6 +15,9 @@ from windlassd.server.web import present
 from windlassd.store.base import DatasetRecord, MetricFilter, ModelRecord, SeriesSummary
 
 Pairs = tuple[tuple[str, str], ...]
+MOST_NODES = 100
+_OTHER_STATES = ("preparing", "leaving", "unusable")
+_HOLDING = (RunStatus.RUNNING, RunStatus.FINALIZING, RunStatus.NOT_RESPONDING, RunStatus.CANCEL_REQUESTED)
 
 
 @dataclass(frozen=True)
@@ -252,18 +255,43 @@ class DataPage:
 
 
 @dataclass(frozen=True)
+class NodeRow:
+    """A node of a compute target."""
+
+    name: str
+    state: str
+    address: str | None
+    gpus: tuple[int, ...]
+    """Indices of those that are handed out there."""
+    run: Link | None
+    message: str
+
+
+@dataclass(frozen=True)
 class ClusterRow:
     """A compute target with its nodes and who waits for them."""
 
     name: str
     engine: str
     vm_size: str | None
+    priority: str
     max_nodes: int
     current: int
     idle: int
     busy: int
-    waiting: tuple[RunRow, ...]
+    others: Pairs
+    """How many nodes are neither idle nor busy, by state."""
+    trouble: str | None
+    """What keeps its nodes from being used."""
+    nodes: tuple[NodeRow, ...]
+    nodes_left: int
+    """How many there are beyond those."""
     running: tuple[RunRow, ...]
+    preparing: tuple[RunRow, ...]
+    """On their way into the line."""
+    waiting: tuple[RunRow, ...]
+    """In line, the first first."""
+    waiting_left: int
 
 
 @dataclass(frozen=True)
@@ -399,22 +427,55 @@ def model_row(model: ModelRecord) -> ModelRow:
     )
 
 
-def cluster_row(compute: Mapping[str, Any], runs: Sequence[RunRecord]) -> ClusterRow:
-    """A compute target with those of ``runs`` that are its own; the first in line comes first."""
+def cluster_row(
+    compute: Mapping[str, Any],
+    nodes: Sequence[Mapping[str, Any]],
+    line: Sequence[RunRecord],
+    length: int,
+    under_way: Sequence[RunRecord],
+) -> ClusterRow:
+    """A compute target.
+
+    Args:
+        compute: Itself, as the wire has it.
+        nodes: All of its nodes, as the wire has them.
+        line: The first of those who wait, in order.
+        length: How many wait in all.
+        under_way: Runs of any target that have not ended and are not in line, newest first.
+    """
     plain = to_wire(compute)
     spec, capacity = plain["spec"], plain["capacity"]
-    mine = [run for run in reversed(runs) if run.spec.target == spec["name"]]
-    holding = {RunStatus.RUNNING, RunStatus.FINALIZING, RunStatus.NOT_RESPONDING, RunStatus.CANCEL_REQUESTED}
+    mine = [run for run in reversed(under_way) if run.spec.target == spec["name"]]
     return ClusterRow(
         name=spec["name"],
         engine=spec["engine"],
         vm_size=spec.get("vm_size"),
+        priority=spec.get("vm_priority", "dedicated"),
         max_nodes=spec["max_nodes"],
         current=capacity["current"],
         idle=capacity["idle"],
         busy=capacity["busy"],
-        waiting=tuple(run_row(run) for run in mine if run.status not in holding),
-        running=tuple(run_row(run) for run in mine if run.status in holding),
+        others=tuple((state, str(capacity[state])) for state in _OTHER_STATES if capacity.get(state)),
+        trouble=plain.get("trouble"),
+        nodes=tuple(node_row(node) for node in nodes[:MOST_NODES]),
+        nodes_left=max(0, len(nodes) - MOST_NODES),
+        running=tuple(run_row(run) for run in mine if run.nodes or run.status in _HOLDING),
+        preparing=tuple(run_row(run) for run in mine if not run.nodes and run.status not in _HOLDING),
+        waiting=tuple(run_row(run) for run in line),
+        waiting_left=max(0, length - len(line)),
+    )
+
+
+def node_row(node: Mapping[str, Any]) -> NodeRow:
+    """A node as the wire has it."""
+    run_id = node.get("run_id")
+    return NodeRow(
+        name=node["name"],
+        state=str(node["status"]),
+        address=node.get("address"),
+        gpus=tuple(node.get("gpus") or ()),
+        run=Link(run_id, run_url(run_id)) if run_id else None,
+        message=node.get("message") or "",
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import RedirectResponse, Response
 
 from windlass.errors import UserErrorException, did_you_mean
+from windlass.specs._codec import to_wire
 from windlass.specs.run import RunRecord
 from windlass.specs.status import FINAL, RunStatus
 from windlassd.control.filters import metric_filter
@@ -25,6 +27,7 @@ from windlassd.server.web.streams import Streams
 
 PAGE_SIZE = 50
 _QUEUE_LIMIT = 200
+_LINE_SHOWN = 50
 _MOST_POINTS = 4000
 _SHORT_IMAGE = len("sha256:") + 12
 _MOST_FILES = 500
@@ -182,15 +185,31 @@ class Pages:
 
     def queue(self, request: Request) -> Response:
         """Compute targets and who waits for them."""
-        under_way = tuple(status for status in RunStatus if not status.final)
-        runs, more = self._backend.list_runs(statuses=under_way, limit=_QUEUE_LIMIT, include_children=True)
+        statuses = tuple(status for status in RunStatus if not status.final and status is not RunStatus.QUEUED)
+        runs, more = self._backend.list_runs(statuses=statuses, limit=_QUEUE_LIMIT, include_children=True)
         page = contexts.QueuePage(
             shell=self._shell(request, "Queue", "queue"),
-            clusters=tuple(contexts.cluster_row(compute, runs) for compute in self._backend.computes()),
+            clusters=tuple(self._cluster(compute, runs) for compute in self._backend.computes()),
             more=more,
             stream="/runs/stream",
         )
         return self._renderer.answer(request, "queue.html", page)
+
+    def _cluster(self, compute: Mapping[str, Any], under_way: Sequence[RunRecord]) -> contexts.ClusterRow:
+        name = to_wire(compute)["spec"]["name"]
+        nodes, queue = self._backend.nodes(name), self._backend.queue(name, _LINE_SHOWN)
+        line = self._records(entry["run_id"] for entry in queue["waiting"])
+        known = {run.id for run in under_way}
+        shown = (node["run_id"] for node in nodes[: contexts.MOST_NODES] if node.get("run_id"))
+        starting = self._records(run_id for run_id in dict.fromkeys(shown) if run_id not in known)
+        return contexts.cluster_row(compute, nodes, line, queue["length"], [*starting, *under_way])
+
+    def _records(self, run_ids: Iterable[str]) -> Sequence[RunRecord]:
+        found = []
+        for run_id in run_ids:
+            with suppress(UserErrorException):  # deleted in this moment
+                found.append(self._backend.get_run(run_id))
+        return found
 
     def metrics(self, run_id: str, name: str | None = None, points: int = 1000) -> Response:
         """Points of a run's metrics, thinned out for a chart."""
@@ -292,9 +311,13 @@ def _how_it_ended(run: RunRecord) -> str | None:
 def _facts(run: RunRecord) -> contexts.Pairs:
     spec = run.spec
     processes = spec.node_count * spec.process_count_per_node
+    gpus: Mapping[str, Sequence[int]] = run.environment.get("gpus") or {}
     facts = [
         ("Target", spec.target),
-        ("Nodes", ", ".join(run.nodes) or str(spec.node_count)),
+        ("Nodes", _nodes(run) or str(spec.node_count)),
+        ("GPUs", "; ".join(f"{', '.join(map(str, held))} on {node}" for node, held in gpus.items())),
+        ("Attempt", f"{run.attempt} of {spec.max_retries + 1}" if spec.max_retries else ""),
+        ("Priority", str(spec.priority or "")),
         ("Processes", str(processes) if processes > 1 else ""),
         ("Framework", spec.framework if spec.framework != "Python" else ""),
         ("Communicator", spec.communicator if spec.communicator != "None" else ""),
@@ -305,17 +328,34 @@ def _facts(run: RunRecord) -> contexts.Pairs:
     return tuple((name, value) for name, value in facts if value)
 
 
+def _nodes(run: RunRecord) -> str:
+    """Its nodes; of several what each is at."""
+    if len(run.parts) < 2:
+        return ", ".join(run.nodes)
+    return ", ".join(f"{part['node']} ({_of_part(part)})" for part in run.parts)
+
+
+def _of_part(part: Mapping[str, Any]) -> str:
+    outcome = part.get("outcome") or {}
+    came = f"exit code {outcome['exit_code']}" if outcome.get("exit_code") is not None else outcome.get("reason_code")
+    return f"{part['status']}, {came}" if came else str(part["status"])
+
+
 def _environment(run: RunRecord) -> contexts.Pairs:
     asked, chosen = run.spec.environment, run.environment
     cached = chosen.get("cached")
     ready = "" if cached is None else "from the cache" if cached else "built for this run"
     if ready and chosen.get("seconds") is not None:
         ready += f", {present.duration(chosen['seconds'])}"
+    if chosen.get("platform"):
+        ready = "resolved by the server, made by each node" if chosen.get("key") else "resolved and made by each node"
     facts = [
         ("Name", asked.name or ""),
         ("Python", str(chosen.get("python_version") or asked.python_version or "")),
         ("Builder", str(chosen.get("builder") or "")),
         ("Ready", ready),
+        ("Platform", str(chosen.get("platform") or "")),
+        *_on_nodes(run),
         ("Interpreter", asked.interpreter or ""),
         ("Framework", " ".join(filter(None, (asked.framework, asked.framework_version)))),
         ("Channels", ", ".join(asked.channels)),
@@ -324,6 +364,19 @@ def _environment(run: RunRecord) -> contexts.Pairs:
         ("Notes", " ".join(map(str, chosen.get("notes") or ()))),
     ]
     return tuple((name, value) for name, value in facts if value)
+
+
+def _on_nodes(run: RunRecord) -> contexts.Pairs:
+    """What each node elsewhere made of it."""
+    told = [(str(part.get("node", "")), part.get("environment") or {}) for part in run.parts]
+    return tuple(
+        (f"On {node}", f"Python {made.get('python_version', '')}, {_readiness(made)}") for node, made in told if made
+    )
+
+
+def _readiness(made: Mapping[str, Any]) -> str:
+    took = present.duration(float(made.get("seconds") or 0.0))
+    return f"found in {took}" if made.get("cached") else f"made in {took}"
 
 
 def _container(run: RunRecord) -> contexts.Pairs:
