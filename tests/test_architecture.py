@@ -21,7 +21,11 @@ LEVELS = {
 ONE_ROW = {("windlass/errors", "windlass/settings")}
 """Rooms that share a row of DESIGN's table."""
 ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
-ENVIRONMENT_READERS = ("windlass/settings.py", "windlassd/agent/")
+ENVIRONMENT_READERS = (
+    "windlass/settings.py", "windlassd/agent/", "windlassd/compute/_ray_driver.py", "windlassd/compute/_ray_place.py",
+    "windlassd/compute/_ray_connect.py",
+)  # fmt: skip
+"""The last three are scripts for interpreters that have no Windlass."""
 LONGEST = 800
 
 

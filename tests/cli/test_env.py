@@ -13,6 +13,9 @@ import pytest
 from cli.conftest import COMMAND, Cli, History
 from conftest import end_processes_of
 from envs.conftest import Wheelhouse, only_index
+from windlass.specs.environment import EnvironmentSpec
+from windlassd.envs.cache import EnvironmentCache
+from windlassd.envs.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,25 @@ def test_what_is_in_an_environment_and_why_is_shown(cli: Cli, history: History) 
     whole = cli("env", "show", entry["key"], "--json").json
     assert Path(whole["path"], "windlass.json").exists()
     assert whole["requests"][0]["spec"]["pip_packages"] == []
+
+
+def test_what_was_resolved_for_nodes_is_listed_shown_and_forgotten(
+    cli: Cli, shop: Wheelhouse, made_shop: tuple[Wheelhouse, Path]
+) -> None:
+    shop.add("distant")
+    cache = EnvironmentCache(str(made_shop[1] / "home" / "environments"))
+    far = Target("linux-aarch64-glibc2.17", (("3.9.18", "/opt/python3.9"),))
+    lock = cache.for_targets.resolve(EnvironmentSpec(pip_packages=("distant",)), far, lambda line: None)
+    cache.close()
+    listed = cli("env").out
+    assert lock.key[:12] in listed and "linux-aarch64-glibc2.17" in listed
+    shown = cli("env", "show", lock.key[:8]).out
+    assert "built by each node for itself" in shown and "distant 1.0" in shown and "3.9.18" in shown
+    refused = cli("env", "refresh", lock.key[:8])
+    assert refused.code == 1 and f"windlass env delete {lock.key[:12]}" in refused.err
+    assert cli("env", "delete", lock.key[:8]).code == 0
+    assert lock.key[:12] not in cli("env").out
+    assert cli("env", "delete", lock.key[:8]).code == 1
 
 
 def test_an_environment_is_deleted_by_the_beginning_of_its_key(cli: Cli, shop: Wheelhouse) -> None:

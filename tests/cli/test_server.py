@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cli.conftest import Cli
 from conftest import processes_of
+from windlass.cli.server import _agents_elsewhere
 
 
 def test_status_starts_nothing(cli: Cli, project: Path, home: Path) -> None:
@@ -28,6 +29,13 @@ def test_start_status_stop(cli: Cli, project: Path, home: Path) -> None:
     assert cli("server", "stop").out == "ws: stopped\n"
     assert cli("server", "status").out.startswith("ws: not running")
     assert cli("server", "start", "--json").json["pid"] != about["pid"]
+
+
+def test_status_says_where_nodes_call_and_what_keeps_them_from_it() -> None:
+    about = {"agents_at": ["https://10.0.0.1:4443"], "agents_trouble": None}
+    assert dict(_agents_elsewhere(about)) == {"Nodes call": "https://10.0.0.1:4443", "Trouble": ""}
+    taken = {"agents_at": None, "agents_trouble": "The port is taken."}
+    assert dict(_agents_elsewhere(taken)) == {"Nodes call": "", "Trouble": "The port is taken."}
 
 
 def test_stop_waits_for_runs_unless_forced(cli: Cli, project: Path) -> None:

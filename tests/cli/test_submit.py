@@ -44,6 +44,15 @@ def test_json_is_the_final_record_and_the_log_is_talk(cli: Cli, project: Path) -
     assert "arguments:" in said.err
 
 
+def test_several_nodes_start_the_script_each(cli: Cli, project: Path) -> None:
+    (project / "train.py").write_text("import os\nprint('rank', os.environ['AZ_BATCHAI_TASK_INDEX'])\n")
+    said = cli("submit", "train.py", "--nodes", "2", "--max-retries", "1", "--json")
+    assert said.json["spec"]["node_count"] == 2 and len(said.json["nodes"]) == 2
+    assert {"rank 0", "rank 1"} <= set(said.err.splitlines())
+    assert "Attempt      1 of 2" in cli("run", "show", said.json["id"]).out
+    assert cli("submit", "train.py", "--nodes", "0").code == 2
+
+
 def test_detached_it_prints_the_id_and_what_comes_next(cli: Cli, project: Path) -> None:
     said = cli("submit", "--detach", "train.py")
     run_id = said.out.strip()
@@ -118,6 +127,7 @@ def test_what_cannot_work_is_refused_before_anything_is_queued(
     (["train.py", "--epochs", "3"], "the script's own options go after `--`"),
     (["train.py", "--env", "A"], "'A' must be KEY=VALUE"),
     (["train.py", "--max-seconds", "0"], "--max-seconds"),
+    (["train.py", "--max-retries", "-1"], "--max-retries"),
     ([], "SCRIPT"),
 ])  # fmt: skip
 def test_wrong_usage_starts_nothing(cli: Cli, project: Path, home: Path, words: list[str], message: str) -> None:

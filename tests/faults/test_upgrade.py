@@ -20,6 +20,8 @@ from windlassd.store.schema import REVISION
 from windlassd.testing.harness import Workspace, kill
 
 RELEASED = "dbaf4d2"
+BEFORE_PARTS = "ca0f9e7"
+"""The last code whose agents tell no ranks (protocol 3)."""
 ROOT = Path(__file__).parents[2]
 TRAINS = """
     diary.log(run, 300); diary.say(20); diary.keep(3)
@@ -40,14 +42,18 @@ TRAINS = """
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the last release, as it was."""
+    return code_of(RELEASED, tmp_path_factory)
+
+
+def code_of(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shallow = subprocess.run(
         ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()  # fmt: skip
     if shallow == "true":
-        pytest.skip(f"UPGRADES ARE NOT TESTED: this clone is shallow and lacks {RELEASED} (git fetch --unshallow)")
+        pytest.skip(f"UPGRADES ARE NOT TESTED: this clone is shallow and lacks {commit} (git fetch --unshallow)")
     folder = tmp_path_factory.mktemp("released")
     archive = folder / "code.tar"
-    subprocess.run(["git", "archive", "-o", str(archive), RELEASED, "src", "sdk/src"], cwd=ROOT, check=True)
+    subprocess.run(["git", "archive", "-o", str(archive), commit, "src", "sdk/src"], cwd=ROOT, check=True)
     subprocess.run(["tar", "-xf", str(archive), "-C", str(folder)], check=True)
     return folder
 
@@ -121,6 +127,28 @@ def test_a_run_goes_on_under_a_newer_server(
     assert protocol_of_agent(workspace) == PROTOCOL
     Witnessed(workspace, tmp_path, "diary.log(run, 30); diary.say(3); diary.keep(1)").submit().check(status="Completed")
     assert lies_about(workspace, home) == []
+
+
+@pytest.mark.faults
+def test_an_agent_that_knows_no_parts_goes_on_and_makes_room_for_a_gang(
+    tmp_path_factory: pytest.TempPathFactory, workspace: Workspace, home: Path, tmp_path: Path, go: Path
+) -> None:
+    released = code_of(BEFORE_PARTS, tmp_path_factory)
+    old_server = start_released(released, workspace, log=tmp_path / "old-server.log")
+    run = training(workspace, tmp_path, go)
+    old_agent = workspace.agent_pid()
+    old_server.kill()
+    old_server.wait()
+    assert protocol_of_agent(workspace) == 3 and workspace.agent_pid() == old_agent
+    workspace.client.put("/v1/computes/two", {"name": "two", "max_nodes": 2})
+    gang = workspace.submit("print('together')", node_count=2, target="two")
+    waits = workspace.wait_for(gang, lambda record: bool(record.reason and record.reason.code == "waits_for_agent"))
+    assert waits.reason is not None and "several nodes" in waits.reason.message
+    go.write_text("")
+    run.check(status="Completed")
+    assert workspace.wait(gang).status.value == "Completed"
+    assert workspace.read(gang, "azureml-logs/70_driver_log_1.txt") == b"together\n"
+    assert protocol_of_agent(workspace) == PROTOCOL and lies_about(workspace, home) == []
 
 
 @pytest.mark.faults

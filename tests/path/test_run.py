@@ -162,8 +162,10 @@ def test_runs_wait_in_line_and_say_why(shared: Workspace) -> None:
     third = shared.submit("print('third')", target="small")
     for run_id in (second, third):
         shared.wait_for(run_id, lambda run: run.status is RunStatus.QUEUED)
-    assert shared.get(second).reason.message == "1st in line on small, waits for 1 node, 0 free"
-    assert shared.get(third).reason.message == "2nd in line on small, waits for 1 node, 0 free"
+    first_in_line = f"1st in line on small, waits for 1 node, 0 free; {first} has 1 node without a time limit"
+    assert shared.get(second).reason.message == first_in_line
+    behind = f"2nd in line on small, waits for 1 node, 0 free; {second} is first in line"
+    assert shared.get(third).reason.message == behind
     shared.client.post(f"/v1/runs/{third}/cancel")
     assert shared.wait(third).status is RunStatus.CANCELED
     assert shared.get(third).started is None

@@ -235,6 +235,15 @@ def _get_compute(fake: FakeServer, name: str, query: Any, body: bytes) -> Answer
     return 200, fake.computes[name]
 
 
+def _nodes(fake: FakeServer, name: str, query: Any, body: bytes) -> Answer:
+    held = [(node, run["id"]) for run in fake.runs.values() if run["spec"]["target"] == name for node in run["nodes"]]
+    taken = {node for node, _ in held}
+    free = [f"{name}-{n}" for n in range(fake.computes[name]["spec"]["max_nodes"]) if f"{name}-{n}" not in taken]
+    nodes = [{"name": node, "status": "running", "run_id": run_id, "address": "10.0.0.7"} for node, run_id in held]
+    idle = [{"name": node, "status": "idle", "run_id": None, "address": None} for node in free]
+    return 200, {"nodes": nodes + idle}
+
+
 def _delete_compute(fake: FakeServer, name: str, query: Any, body: bytes) -> Answer:
     del fake.computes[name]
     return 200, {}
@@ -310,6 +319,7 @@ _ROUTES: list[tuple[str, Callable[..., Answer]]] = [
         200, {"experiments": [{"name": n} for n in {r["experiment"] for r in f.runs.values()}]})),
     (r"GET /v1/computes", lambda f, query, body: (200, {"computes": list(f.computes.values())})),
     (r"GET /v1/computes/([^/]+)", _get_compute),
+    (r"GET /v1/computes/([^/]+)/nodes", _nodes),
     (r"PUT /v1/computes/([^/]+)", _put_compute),
     (r"DELETE /v1/computes/([^/]+)", _delete_compute),
     (r"POST /v1/snapshots", _snapshots),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +50,11 @@ def test_update_nodes_and_delete(ws: Workspace, fake: FakeServer) -> None:
     fake.add_run({"experiment": "e", "script": "t", "snapshot_id": "s", "target": "x"}, status="Running", nodes=["x-0"])
     nodes = target.list_nodes()
     assert [(n["nodeId"], n["nodeState"]) for n in nodes] == [("c-1", "running"), ("c-0", "idle"), ("c-2", "idle")]
+    assert nodes[0] == {
+        "nodeId": "c-1", "port": None, "publicIpAddress": None, "privateIpAddress": "10.0.0.7", "nodeState": "running",
+        "runId": nodes[0]["runId"],
+    }  # fmt: skip
+    assert nodes[1]["privateIpAddress"] == "127.0.0.1" and nodes[1]["runId"] is None
     assert [run.id for run in target.get_active_runs()] == [nodes[0]["runId"]]
     target.delete()
     assert "c" not in fake.computes
@@ -89,13 +95,30 @@ def test_sizes() -> None:
 
 def test_a_wait_ends_with_its_time(ws: Workspace, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     target = ComputeTarget.create(ws, "c", AmlCompute.provisioning_configuration(max_nodes=2))
-    fake.computes["c"]["capacity"].update(current=1, idle=1)
+    fake.computes["c"]["capacity"].update(current=2, idle=1, preparing=1)
     clock = iter(float(seconds) for seconds in range(0, 1000, 20))
-    monkeypatch.setattr("windlass.compute.time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("windlass.compute.time.sleep", lambda seconds: None)
+    own = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr("windlass.compute.time", own)  # the module's own name: other threads need the real clock
     with pytest.raises(ComputeTargetException, match="After 1 minutes 'c' has 1 of 2 nodes"):
         target.wait_for_completion(min_node_count=2, timeout_in_minutes=1)
-    monkeypatch.setattr("windlass.compute.time.sleep", lambda seconds: fake.computes["c"]["capacity"].update(current=2))
+    own.sleep = lambda seconds: fake.computes["c"]["capacity"].update(idle=2)
     target.wait_for_completion(min_node_count=2, timeout_in_minutes=1)
     with pytest.raises(ComputeTargetException, match="is still there"):
         target.wait_for_completion(is_delete_operation=True, timeout_in_minutes=1)
+
+
+def test_a_cluster_that_grows_is_resizing_and_says_what_is_wrong(ws: Workspace, fake: FakeServer) -> None:
+    target = ComputeTarget.create(ws, "c", AmlCompute.provisioning_configuration(max_nodes=8))
+    fake.computes["c"]["capacity"] = {
+        "target": 7, "current": 6, "idle": 1, "busy": 2, "preparing": 1, "leaving": 1, "unusable": 1
+    }  # fmt: skip
+    fake.computes["c"]["trouble"] = "no route to 10.0.0.9"
+    status = target.get_status().serialize()
+    assert status["allocationState"] == "Resizing" and (status["currentNodeCount"], status["targetNodeCount"]) == (6, 7)
+    assert status["nodeStateCounts"] == {
+        "preparingNodeCount": 1, "runningNodeCount": 2, "idleNodeCount": 1, "unusableNodeCount": 1,
+        "leavingNodeCount": 1, "preemptedNodeCount": 0,
+    }  # fmt: skip
+    assert status["errors"] == [{"code": "unreachable", "message": "no route to 10.0.0.9"}]
+    again = AmlCompute.deserialize(ws, target.serialize()).status.serialize()
+    assert again["nodeStateCounts"] == status["nodeStateCounts"]

@@ -75,6 +75,17 @@ def test_script_run_config_takes_all_of_a_run_configuration(tmp_path: Path) -> N
     assert config.target == "cpucluster"
 
 
+def test_priority_is_a_whole_number(tmp_path: Path) -> None:
+    config = changed()
+    assert ScriptRunConfig(str(tmp_path), run_config=config)._job().priority == 0
+    config.priority = 3
+    assert ScriptRunConfig(str(tmp_path), run_config=config)._job().priority == 3
+    for wrong in (True, "high", 1.5):
+        config.priority = wrong  # type: ignore[assignment]
+        with pytest.raises(UserErrorException, match=f"priority={wrong!r} must be a whole number"):
+            ScriptRunConfig(str(tmp_path), run_config=config)._job()
+
+
 def test_a_command_instead_of_a_script(tmp_path: Path) -> None:
     job = ScriptRunConfig(str(tmp_path), command=["python", "train.py", "--n", 1])._job()
     assert (job.command, job.shell, job.script) == (("python", "train.py", "--n", "1"), False, "")
@@ -94,7 +105,6 @@ def test_resume_from_becomes_an_argument(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: setattr(c, "priority", 3), "priority=3"),
         (lambda c: setattr(c.history, "output_collection", False), "output_collection=False"),
         (lambda c: c.history.directories_to_watch.append("results"), "results"),
         (

@@ -14,6 +14,7 @@ from windlass.errors import (
     NotOffered,
     UserErrorException,
 )
+from windlass.runconfig import MpiConfiguration
 
 
 def test_an_estimator_reaches_the_server_whole(fake: FakeServer, experiment: Experiment, source: Path) -> None:
@@ -87,7 +88,10 @@ def test_user_managed_takes_an_interpreter_as_it_is(fake: FakeServer, experiment
         ({"node_count": True}, UserErrorException, "node_count=True"),
         ({"process_count_per_node": 1.5}, UserErrorException, "process_count_per_node=1.5"),
         ({"node_count": 5, "compute_target": "gpucluster"}, UserErrorException, "node_count=5.*max_nodes=4"),
-        ({"node_count": 2, "compute_target": "gpucluster"}, NotOffered, "node_count=2"),
+        (
+            {"node_count": 2, "compute_target": "gpucluster", "distributed_training": MpiConfiguration()}, NotOffered,
+            "node_count=2, communicator='Mpi'.*AZ_BATCHAI_TASK_INDEX",
+        ),
         ({"process_count_per_node": 2}, NotOffered, "process_count_per_node=2"),
         ({"script_params": ["--a"]}, UserErrorException, "script_params must be a dictionary"),
         ({"script_params": {"--a": None}}, UserErrorException, "--a.*is None"),
@@ -138,3 +142,22 @@ def test_a_wrong_target_is_found_before_much_is_sent(
         experiment.submit(config)
     assert (fake.blobs == {}) == asked_first and (("GET", "/v1/computes") in fake.calls) == asked_first
     assert fake.runs == {}
+
+
+def test_priority_of_one_submit(fake: FakeServer, experiment: Experiment, source: Path) -> None:
+    estimator = Estimator(str(source), entry_script="train.py", use_gpu=True)
+    experiment.submit(estimator)
+    experiment.submit(estimator, priority=-3)
+    assert [(body["spec"]["priority"], body["spec"]["use_gpu"]) for body in fake.requests] == [(0, True), (-3, True)]
+    with pytest.raises(UserErrorException, match="priority='high' must be a whole number"):
+        experiment.submit(estimator, priority="high")
+
+
+def test_retries_of_one_submit(fake: FakeServer, experiment: Experiment, source: Path) -> None:
+    config = ScriptRunConfig(str(source), "train.py")
+    experiment.submit(config)
+    experiment.submit(config, max_retries=2)
+    assert [body["spec"]["max_retries"] for body in fake.requests] == [0, 2]
+    for wrong in (-1, True, "2", 1001):
+        with pytest.raises(UserErrorException, match=r"max_retries=.* must be a whole number from 0 to 1000"):
+            experiment.submit(config, max_retries=wrong)

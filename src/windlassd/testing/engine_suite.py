@@ -13,7 +13,7 @@ import pytest
 from windlass.specs.cluster import ClusterSpec
 from windlass.specs.launch import LaunchSpec, Ticket
 from windlass.specs.run import Reason
-from windlassd.compute.base import Engine, Feature, JobSpec, NoCapacity, Phase, Plan
+from windlassd.compute.base import Engine, Feature, JobSpec, NoCapacity, NodeStatus, Phase, Plan
 
 CANCEL = Reason("canceled", "The run was canceled.")
 
@@ -29,6 +29,7 @@ class RecordingLink:
     enlisted: list[tuple[str, str]] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     def start(self, agent: str, launch: LaunchSpec) -> None:
         """Note it."""
@@ -46,7 +47,7 @@ class RecordingLink:
         """Note it."""
         self.ensured.append(agent)
 
-    def enlist(self, agent: str, run_id: str) -> Ticket:
+    def enlist(self, agent: str, run_id: str, towards: str | None = None) -> Ticket:
         """A ticket to nowhere."""
         self.enlisted.append((agent, run_id))
         return Ticket(agent, "test", "0" * 8, ("https://192.0.2.1:1",), "token")
@@ -54,6 +55,14 @@ class RecordingLink:
     def dismiss(self, agent: str) -> None:
         """Note it."""
         self.dismissed.append(agent)
+
+    def workspace_id(self) -> str:
+        """Always the same."""
+        return "0" * 8
+
+    def secret(self, cluster: str) -> str | None:
+        """What stands in ``secrets``."""
+        return self.secrets.get(cluster)
 
     def changed(self, engine: str) -> None:
         """Note it."""
@@ -80,6 +89,11 @@ class EngineConformance:
     def cluster(self) -> ClusterSpec:
         """A cluster of three nodes."""
         return ClusterSpec(name="three", max_nodes=3)
+
+    @pytest.fixture
+    def other(self, cluster: ClusterSpec) -> ClusterSpec:
+        """Another cluster of three nodes, which are none of the first's."""
+        return replace(cluster, name="other")
 
     def test_plan_is_pure_and_prints(self, engine: Engine, cluster: ClusterSpec) -> None:
         job = job_of("a", cluster)
@@ -145,9 +159,8 @@ class EngineConformance:
         self.submit(engine, job_of("b", cluster, 3))
         assert self.busy(engine, cluster) == 3
 
-    def test_clusters_have_nodes_of_their_own(self, engine: Engine, cluster: ClusterSpec) -> None:
+    def test_clusters_have_nodes_of_their_own(self, engine: Engine, cluster: ClusterSpec, other: ClusterSpec) -> None:
         self.submit(engine, job_of("a", cluster, 3))
-        other = replace(cluster, name="other")
         assert self.busy(engine, other) == 0
         self.submit(engine, job_of("b", other, 3))
 
@@ -173,6 +186,40 @@ class EngineConformance:
         assert not set(self.nodes_of(engine, other)) & set(nodes)
         engine.ended(native_id)
         assert self.busy(engine, cluster) == 1
+
+    def test_nodes_tell_who_has_them(self, engine: Engine, cluster: ClusterSpec) -> None:
+        native_id = self.submit(engine, job_of("a", cluster, 2))
+        held = {node.name for node in engine.nodes(cluster) if node.run_id == "a"}
+        assert held == set(self.nodes_of(engine, native_id))
+        assert all(node.status is NodeStatus.RUNNING for node in engine.nodes(cluster) if node.run_id)
+        engine.ended(native_id)
+        assert [node.name for node in engine.nodes(cluster) if node.run_id] == []
+
+    def test_a_pool_is_the_same_for_the_same_cluster(self, engine: Engine, cluster: ClusterSpec) -> None:
+        assert engine.pool(cluster) == engine.pool(replace(cluster, max_nodes=1)) != ""
+
+    def test_a_cluster_may_be_made_known_and_discarded_again_and_again(
+        self, engine: Engine, cluster: ClusterSpec
+    ) -> None:
+        for _ in range(2):
+            engine.adopt(cluster)
+        native_id = self.submit(engine, job_of("a", cluster))
+        engine.ended(native_id)
+        for _ in range(2):
+            engine.discard(cluster)
+
+    def test_every_node_of_a_gang_has_its_part_once(self, engine: Engine, cluster: ClusterSpec) -> None:
+        job = job_of("a", cluster, 3)
+        if engine.unsupported(job):
+            pytest.skip("runs of several nodes are refused here")
+        nodes = self.nodes_of(engine, self.submit(engine, job))
+        parts = self.parts_of(engine, job)
+        if parts is None:
+            pytest.skip("its parts are not to be seen")
+        assert [part.key for part in parts] == [("a", 1, rank) for rank in range(3)]
+        assert [part.node for part in parts] == list(nodes)
+        assert {part.nodes for part in parts} == {tuple(nodes)} and {part.node_count for part in parts} == {3}
+        assert {len(part.addresses) for part in parts} <= {0, 3}, "all addresses, or none where there is one machine"
 
     def test_unsupported_names_a_feature_and_a_reason(self, engine: Engine, cluster: ClusterSpec) -> None:
         assert engine.unsupported(job_of("a", cluster)) == {}
@@ -208,6 +255,14 @@ class EngineConformance:
         self.adds_up(engine, job.cluster)
         return native_id
 
+    def parts_of(self, engine: Engine, job: JobSpec) -> Sequence[LaunchSpec] | None:
+        """What the agents of a submitted job were given, by rank; None where a test cannot see that."""
+        link = getattr(engine, "_link", None)
+        if not isinstance(link, RecordingLink) or not link.started:
+            return None
+        given = (launch for _, launch in link.started if launch.run_id == job.launch.run_id)
+        return sorted(given, key=lambda launch: launch.node_rank)
+
     def busy(self, engine: Engine, cluster: ClusterSpec) -> int:
         """How many of the cluster's nodes are taken."""
         self.adds_up(engine, cluster)
@@ -218,7 +273,8 @@ class EngineConformance:
         return engine.poll([native_id])[native_id].nodes
 
     def adds_up(self, engine: Engine, cluster: ClusterSpec) -> None:
-        """current = idle + busy, and nothing is negative."""
+        """All its nodes do something, and nothing is negative."""
         there = engine.capacity(cluster)
-        assert there.current == there.idle + there.busy
-        assert min(there.target, there.idle, there.busy) >= 0
+        on_the_way = there.preparing + there.leaving + there.unusable
+        assert there.current == there.idle + there.busy + on_the_way
+        assert min(there.target, there.idle, there.busy, there.preparing, there.leaving, there.unusable) >= 0

@@ -115,6 +115,26 @@ class FakeBackend:
         """Compute targets as they were put in."""
         return list(self.compute_targets)
 
+    def nodes(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Those that runs have, then as many idle ones as the target has."""
+        runs = [run for run in self._newest_first() if run.spec.target == name and not run.status.final]
+        held = [{"name": node, "status": "running", "run_id": run.id, "address": None, "gpus": (0,), "message": ""}
+                for run in runs for node in run.nodes]  # fmt: skip
+        compute = next(entry for entry in map(to_wire, self.compute_targets) if entry["spec"]["name"] == name)
+        idle = [{"name": f"{name}-idle-{n}", "status": "idle", "run_id": None, "address": None, "gpus": (),
+                 "message": ""} for n in range(compute["capacity"]["idle"])]  # fmt: skip
+        return [*held, *idle]
+
+    def queue(self, name: str, limit: int) -> Mapping[str, Any]:
+        """Queued runs without nodes, the oldest first."""
+        found = [run for run in reversed(self._newest_first()) if run.spec.target == name and not run.nodes
+                 and run.status is RunStatus.QUEUED]  # fmt: skip
+        waiting = [
+            {"run_id": run.id, "place": place, "nodes": run.spec.node_count, "priority": run.spec.priority,
+             "reason": run.reason.message if run.reason else ""} for place, run in enumerate(found, 1)
+        ]  # fmt: skip
+        return {"waiting": waiting[:limit], "length": len(waiting)}
+
     def list_runs(
         self,
         *,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ class ListConformance:
         assert listed(tags=[("n", "0"), ("n", "1")]) == ""
         assert listed(tags=[("n", None)], statuses=[RunStatus.FAILED, RunStatus.RUNNING], limit=1) == "3"
         assert [run.id for run in store.read(lambda r: r.active_runs())][:4] == ["r0", "r1", "r2", "r4"]
+        assert store.read(lambda r: r.count_active()) == len(store.read(lambda r: r.active_runs())) == 11
+        assert store.read(lambda r: r.active_runs(placed=True)) == ()
+        for run_id in ("r1", "r3"):
+            store.write(lambda w, run_id=run_id: w.update_run(run_id, nodes=["n"])).result()  # type: ignore[misc]
+        assert [run.id for run in store.read(lambda r: r.active_runs(placed=True))] == ["r1"]
+
+    def test_the_priority_of_a_run_may_change(self, store: Store) -> None:
+        create(store, "r", tags={"a": "b"})
+        changed = store.write(lambda w: w.prioritize("r", 7)).result()
+        assert changed.spec.priority == 7 and changed == store.read(lambda r: r.get_run("r"))
+        assert changed.spec == replace(changed.spec, priority=7) and changed.tags == {"a": "b"}
 
     def test_lists_filter_by_what_metrics_came_to(self, store: Store) -> None:
         values: list[list[Any]] = [[3.0, 1.0, 2.0], [9], [NAN], [math.inf], ["text"], [-1.0, NAN], [2]]

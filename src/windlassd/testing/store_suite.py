@@ -208,6 +208,7 @@ class RunConformance(_Fixtures):
             lambda w: w.add_properties("nope", {}),
             lambda w: w.append("nope", "a", 0, 1, []),
             lambda w: w.keep_files("nope", []),
+            lambda w: w.drop_files("nope"),
             lambda w: w.list_runs(before="nope"),
         ):
             with raises(UserErrorException, "'nope'"):
@@ -482,6 +483,10 @@ class RecordConformance(_Fixtures):
         )
         assert store.read(lambda r: r.find_file("r", "b")) == {"path": "b", "size": 3, "sha256": "y"}
         assert store.read(lambda r: (r.find_file("r", "c"), r.find_file("x", "b"))) == (None, None)
+        create(store, "s")
+        store.write(lambda w: w.keep_files("s", [{"path": "b", "size": 1}])).result(60)
+        store.write(lambda w: w.drop_files("r")).result(60)
+        assert store.read(lambda r: (len(r.files_of("r")), len(r.files_of("s")))) == (0, 1)
 
     def test_a_snapshot_is_kept_once(self, store: Store) -> None:
         files = [{"path": "a.py", "sha256": "0" * 64, "size": 3, "mode": 0o644}]

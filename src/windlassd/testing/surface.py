@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from azureml._absent import NotOfferedImport, reason_for
-from windlass._not_offered import ONE_ONLY, AbsentMethod, AbsentProperty, OnlyDefault
+from windlass._not_offered import NODES_APART, ONE_ONLY, AbsentMethod, AbsentProperty, OnlyDefault
 from windlassd.testing._refusals import Refusals
 from windlassd.testing._silent import SILENT
 
@@ -316,6 +316,8 @@ def _silent(places: list[tuple[str, str]], name: str) -> str:
 
 
 def _one_only(name: str) -> str:
+    if name == "node_count":
+        return f"More than 1 is refused together with distributed settings. {NODES_APART}"
     return f"More than 1 is refused. {ONE_ONLY[name]}" if name in ONE_ONLY else ""
 
 
