@@ -28,14 +28,17 @@ RESULTS, PLOTS = HERE / "RESULTS.md", HERE / "plots"
 GROUPS = {
     "targets": (
         "import_cost", "log_point", "ingest", "environment", "environment_build", "environment_rush",
-        "environment_load", "first_line", "log_lag", "short_jobs", "big_outputs",
+        "environment_load", "first_line", "log_lag", "short_jobs", "big_outputs", "shipping", "queue_simulation",
+        "queue_load",
     ),
     "peers": (
         "peer_logging", "peer_first_line", "peer_short_jobs", "peer_artifacts", "peer_reading", "peer_imports",
     ),
+    "apart": ("apart_start", "apart_losses", "apart_scale"),
     "growth": tuple(sorted(path.stem for path in HERE.glob("growth_*.py"))),
 }  # fmt: skip
-"""What a name may also stand for: DESIGN's table; what users would pick instead; how cost grows."""
+"""What a name may also stand for: DESIGN's table; what users would pick instead; nodes that are apart, as root; how
+cost grows."""
 ALL = tuple(name for names in GROUPS.values() for name in names)
 _PACKAGES = ("windlass", "fastapi", "uvicorn", "uvloop", "sqlalchemy", "uv")
 _HEAD = """# Measured
@@ -170,6 +173,8 @@ def _circumstances(name: str) -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
     if name in GROUPS["peers"]:
         versions = ", ".join([f"windlass {importlib.metadata.version('windlass')}", *_peers()])
+    if name in GROUPS["apart"]:
+        versions += f", {next(peer for peer in _peers() if peer.startswith('ray '))}"
     memory_gib = psutil.virtual_memory().total / 2**30
     machine = f"{os.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
     load = os.getloadavg()[0]
