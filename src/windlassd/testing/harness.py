@@ -85,8 +85,11 @@ class Workspace:
         with _Alarm(WAIT_S, f"{run_id} did not get there"):
             while True:
                 try:
+                    record = self.get(run_id)
                     for event in self.client.events(f"/v1/runs/{run_id}/stream", logs=0):
-                        if event.name == "run" and reached(RunRecord.from_wire(event.data)):
+                        if event.name == "run":
+                            record = RunRecord.from_wire(event.data)
+                        if reached(record):  # also when metrics or files came, which it may look at
                             return self.get(run_id)
                     if reached(self.get(run_id)):
                         return self.get(run_id)
