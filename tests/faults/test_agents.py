@@ -12,7 +12,15 @@ import psutil
 import pytest
 
 from faults.evidence import Witnessed
-from faults.fuses import Fused, fuse_home, lies_about, wait_for_one_of_each, wait_until_dead, wait_until_sealed
+from faults.fuses import (
+    Fused,
+    fuse_home,
+    lies_about,
+    wait_for_file,
+    wait_for_one_of_each,
+    wait_until_dead,
+    wait_until_sealed,
+)
 from windlass.specs.status import RunStatus
 from windlassd.agent.leftovers import processes_of
 from windlassd.testing.harness import Workspace, kill
@@ -258,11 +266,14 @@ def test_a_start_over_a_stopped_nursery_can_be_canceled(
 ) -> None:
     monkeypatch.setenv("WINDLASS_STOP_GRACE_S", "0.2")
     Witnessed(workspace, tmp_path, "pass").submit().check(status="Completed")
-    os.kill(nursery_of(workspace), signal.SIGSTOP)
+    os.kill(stopped := nursery_of(workspace), signal.SIGSTOP)
     run = Fused(workspace, tmp_path, at="nowhere").submit()
-    workspace.wait_for(run.id, lambda record: bool(record.nodes))
+    for part in (".", "agent", "agent/launch.json"):  # then the nursery is asked, in the same moment
+        wait_for_file(os.path.normpath(os.path.join(workspace.dir, "runs", run.id, part)))
     workspace.client.post(f"/v1/runs/{run.id}/cancel")
     assert run.settle(home).status is RunStatus.CANCELED and run.starts == 0
+    if workspace.children_of(workspace.agent_pid()) == [stopped]:  # the cancel overtook it, and nobody asked
+        os.kill(stopped, signal.SIGCONT)
     Witnessed(workspace, tmp_path, "diary.log(run, 10); diary.say(1)").submit().check(status="Completed")
     wait_for_one_of_each(workspace, home)
 
